@@ -1,0 +1,1 @@
+"""The rules of an agent server, with no I/O: values, ports, use cases and the run engine."""

@@ -1,0 +1,1 @@
+"""A toolbox for graph authors; it knows nothing of the server."""

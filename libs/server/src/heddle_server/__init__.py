@@ -1,0 +1,1 @@
+"""Serves LangGraph graphs over the Agent Protocol, durable in Postgres."""
