@@ -1,0 +1,16 @@
+"""How JSON travels inside the server.
+
+`Json` is the user's own data, decoded. `Encoded` is JSON text, encoded once: most of what the server stores it
+only hands on, so rows carry text from the database to the socket without a decode and an encode between.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NewType, TypeAlias
+
+Json: TypeAlias = Any
+JsonObject: TypeAlias = dict[str, Any]
+Encoded = NewType("Encoded", bytes)
+
+EMPTY_OBJECT = Encoded(b"{}")
+NULL = Encoded(b"null")

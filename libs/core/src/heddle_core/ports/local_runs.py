@@ -1,0 +1,31 @@
+"""The runs that this process executes, as use cases see them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from heddle_core.domain.ids import RunId
+from heddle_core.domain.run import CancelAction
+from heddle_core.ports.run_queue import Claim
+
+
+class LocalRuns(Protocol):
+    def reserve(self) -> bool:
+        """Take a slot for a run about to be opened; False when there is none, or this process is stopping."""
+        ...
+
+    def release(self) -> None:
+        """Give a reserved slot back: the run was not opened."""
+        ...
+
+    def start(self, claim: Claim) -> None:
+        """Execute a run that was opened under a reserved slot. Its log is open when this returns."""
+        ...
+
+    def wake(self) -> None:
+        """There may be a pending run: look soon."""
+        ...
+
+    def cancel(self, run_id: RunId, action: CancelAction) -> bool:
+        """Stop a run if it runs here; False when it does not."""
+        ...

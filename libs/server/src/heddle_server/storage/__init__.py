@@ -1,0 +1,1 @@
+"""All SQL. The only importer of SQLAlchemy and asyncpg in the server."""
