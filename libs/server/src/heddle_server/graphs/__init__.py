@@ -1,0 +1,1 @@
+"""The LangGraph edge: loads graphs, runs them, reads and writes their state."""

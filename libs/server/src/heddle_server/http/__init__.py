@@ -1,0 +1,1 @@
+"""The HTTP floor: FastAPI, and nothing below it but use cases."""
