@@ -25,9 +25,6 @@ from heddle_core.usecases.context import Limits
 
 _log = logging.getLogger(__name__)
 
-STUBBORN_SECONDS = 10.0
-"""How long a graph may take to end after it was cancelled. Then it is abandoned: the fence keeps it out."""
-
 
 class Executor:
     """`execute` never raises for anything a run can do; it may be cancelled only when the process dies."""
@@ -73,11 +70,12 @@ class Executor:
         return self._judge(live, graph)
 
     async def _until_done(self, live: LiveRun, graph: asyncio.Task[Encoded]) -> None:
+        patience = self._limits.stubborn.total_seconds()
         while not graph.done():
-            await asyncio.wait({graph}, timeout=STUBBORN_SECONDS)
+            await asyncio.wait({graph}, timeout=patience)
             if not graph.done() and live.reason is not None:
                 # It swallowed its cancellation or is slow to unwind: one more period, then go on without it.
-                await asyncio.wait({graph}, timeout=STUBBORN_SECONDS)
+                await asyncio.wait({graph}, timeout=patience)
                 if not graph.done():
                     _log.error("graph_abandoned", extra=live.fields(reason=live.reason))
                     graph.add_done_callback(_forget_failure)

@@ -19,7 +19,10 @@ from heddle_core.ports.storage import Storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The figures that use cases and the engine go by."""
+    """The figures that use cases and the engine go by.
+
+    `stubborn`: how long a graph may take to end after it was cancelled; then it is abandoned and the fence keeps it out.
+    """
 
     lease: timedelta = timedelta(seconds=30)
     max_attempts: int = 3
@@ -27,6 +30,7 @@ class Limits:
     keep_events: timedelta = timedelta(seconds=120)
     poll: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=180)
+    stubborn: timedelta = timedelta(seconds=10)
 
 
 class AssistantSource(Protocol):
