@@ -21,7 +21,7 @@ from heddle_core.ports.storage import Storage
 class Limits:
     """The figures that use cases and the engine go by.
 
-    `stubborn`: how long a graph may take to end after it was cancelled; then it is abandoned and the fence keeps it out.
+    `stubborn`: how long a cancelled graph may take to end; then it is abandoned and the fence keeps it out.
     """
 
     lease: timedelta = timedelta(seconds=30)
