@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from uuid import uuid4
 
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from benchmarks import graphs
@@ -25,7 +25,7 @@ async def cpu_each(times: int, work: Callable[[], Awaitable[object]], *, at_once
     return (time.process_time() - started) / (times // at_once * at_once) * MICRO
 
 
-def _config() -> dict[str, Any]:
+def _config() -> RunnableConfig:
     return {"configurable": {"thread_id": str(uuid4())}}
 
 
@@ -36,7 +36,7 @@ async def echo_run() -> float:
 
 async def superstep() -> float:
     compiled = graphs.steps.compile()
-    config: dict[str, Any] = {"recursion_limit": 1000}
+    config: RunnableConfig = {"recursion_limit": 1000}
     return await cpu_each(10, lambda: compiled.ainvoke({"left": 100}, config)) / 100
 
 

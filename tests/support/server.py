@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
-GRAPHS = ROOT / "tests" / "support" / "graphs" / "agent.json"
+GRAPHS = ROOT / "tests" / "system" / "agent.json"
 READY_SECONDS = 30.0
 
 
