@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -130,7 +129,8 @@ run = Table(
     Column("head_checkpoint_id", Text),  # the root checkpoint it ended on
     Column("base_checkpoint_id", Text),  # the root checkpoint it started from, for rollback
     # Pending writes of the base checkpoint when the run was opened (an interrupted thread): rollback puts them back.
-    Column("base_writes", LargeBinary),
+    # Written by heddle.note_base, read by heddle.rollback_checkpoints.
+    Column("base_writes", JSONB),
     CheckConstraint(
         "status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"
     ),
