@@ -99,6 +99,7 @@ thread = Table(
     CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
     CheckConstraint("resting_status IN ('idle', 'interrupted', 'error')", name="resting_status"),
     Index("thread_updated_at_idx", "updated_at", "thread_id"),
+    Index("thread_ephemeral_idx", "thread_id", postgresql_where=text("ephemeral")),
     Index("thread_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
