@@ -230,7 +230,7 @@ def _read(file: Path) -> Version:
             found[target.id] = ast.literal_eval(value)
     revision, down = found.get("revision"), found.get("down_revision")
     if not isinstance(revision, str):
-        raise HeddleError(f"{file} is no migration: it has no line `revision = \"...\"`")
+        raise HeddleError(f'{file} is no migration: it has no line `revision = "..."`')
     downs = (down,) if isinstance(down, str) else tuple(down) if isinstance(down, (tuple, list)) else ()
     title = (ast.get_docstring(tree) or revision).strip().splitlines()[0]
     return Version(revision=revision, down=downs, title=title, folder=file.parent)
