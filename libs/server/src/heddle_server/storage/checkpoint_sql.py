@@ -13,7 +13,10 @@ CHECKPOINT_FUNCTIONS = (
     "delete_run_checkpoints",
     "rollback_checkpoints",
     "delete_checkpoints",
+    "delete_checkpoints_of",
     "copy_checkpoints",
+    "delta_threads",
+    "prune_checkpoints",
 )
 
 
