@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -59,9 +58,7 @@ assistant = Table(
     _now("updated_at"),
     Index("assistant_graph_id_idx", "graph_id"),
     Index("assistant_created_at_idx", "created_at"),
-    Index(
-        "assistant_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
-    ),
+    Index("assistant_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
 assistant_version = Table(
@@ -100,6 +97,7 @@ thread = Table(
     CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
     CheckConstraint("resting_status IN ('idle', 'interrupted', 'error')", name="resting_status"),
     Index("thread_updated_at_idx", "updated_at", "thread_id"),
+    Index("thread_ephemeral_idx", "thread_id", postgresql_where=text("ephemeral")),
     Index("thread_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
@@ -130,10 +128,9 @@ run = Table(
     Column("head_checkpoint_id", Text),  # the root checkpoint it ended on
     Column("base_checkpoint_id", Text),  # the root checkpoint it started from, for rollback
     # Pending writes of the base checkpoint when the run was opened (an interrupted thread): rollback puts them back.
-    Column("base_writes", LargeBinary),
-    CheckConstraint(
-        "status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"
-    ),
+    # Written by heddle.note_base, read by heddle.rollback_checkpoints.
+    Column("base_writes", JSONB),
+    CheckConstraint("status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"),
     CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("cancel_action IN ('interrupt', 'rollback')", name="cancel_action"),
     Index("run_one_running_per_thread", "thread_id", unique=True, postgresql_where=text("status = 'running'")),
