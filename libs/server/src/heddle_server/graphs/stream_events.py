@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -79,7 +80,8 @@ class EventStream:
     def parent_command(self, command: Command[Any]) -> None:
         """The graph answered with a command for a parent that is not here (RemoteGraph has it)."""
         if self._log.is_watched:
-            self._log.append([Event("command", encode(command))])
+            # LangGraph has already turned `__parent__` into a namespace of this run, which no caller knows.
+            self._log.append([Event("command", encode(replace(command, graph=Command.PARENT)))])
 
     def _append(self, mode: StreamMode, name: str, data: Any) -> None:
         self._log.append([Event(name, encode(data), mode)])
