@@ -1,12 +1,8 @@
-"""What the entrances hand to the use cases of runs, and what they get back.
-
-Every entrance (a thread's runs, stateless runs, batch) says what it wants as a `StartRun`; it has been validated for
-shape, and nothing in it has been looked up.
-"""
+"""What callers ask of runs, and what they get."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from heddle_core.domain.events import End, StoredEvent, StreamMode
@@ -17,12 +13,11 @@ from heddle_core.domain.run import Durability, IfNotExists, MultitaskStrategy, N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRun:
-    """A wish to run a graph.
+    """A run as the caller described it. `thread_id` None: stateless, on a thread of its own.
 
-    `thread_id` None: stateless, on a hidden thread of its own that goes when the run ends, unless `keep`.
-    `assistant` is the id of an assistant or the name of a graph. At most one of `config["configurable"]` and
-    `context` is given. `watched`: somebody reads the events (a stream), not only the result (a wait).
-    `headers_configurable` are the request headers that the configuration lets into `config.configurable`.
+    `assistant` is an assistant id or a graph id. `keep_thread`: a stateless run leaves its thread behind
+    (`on_completion: keep`). `extra_configurable` holds what the server adds to `config.configurable` (request
+    headers let through by configuration, the request id).
     """
 
     thread_id: ThreadId | None
@@ -43,26 +38,18 @@ class StartRun:
     multitask_strategy: MultitaskStrategy = MultitaskStrategy.ENQUEUE
     if_not_exists: IfNotExists = IfNotExists.REJECT
     delay_seconds: float = 0.0
-    keep: bool = False
-    watched: bool = False
-    request_id: str | None = None
-    headers_configurable: JsonObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A run that is committed. It goes on whether or not anybody looks."""
-
-    run: Run
+    keep_thread: bool = False
+    extra_configurable: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """A run with readers on its log, attached before it could say anything.
+    """A run and a reader of its log, attached before the run could say anything that the reader would miss.
 
-    Read one of the two. Each ends with `End`; one that is dropped unread costs the run nothing.
+    `batches` yields, in order, lists of what is ready in one loop turn (an encoder writes each in one go); the last
+    item of the last list is an `End`. It must be closed (`aclose`) when the client goes away. For a run executed by
+    another process it yields `metadata`, then, when the run's row ends, the final `values` or `error`, then `End`.
     """
 
     run: Run
-    events: AsyncIterator[StoredEvent | End]
-    result: AsyncIterator[End]
+    batches: AsyncIterator[Sequence[StoredEvent | End]]
