@@ -12,6 +12,7 @@ from heddle_core.ports.local_runs import LocalRuns
 from heddle_core.ports.run_queue import RunQueue
 from heddle_core.ports.signals import Signals
 from heddle_core.ports.storage import Storage
+from heddle_core.usecases.assistant_cache import AssistantCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Ports:
     signals: Signals
     states: GraphStates
     catalog: GraphCatalog
+    assistants: AssistantCache
     local: LocalRuns
     clock: Clock
     limits: Limits
