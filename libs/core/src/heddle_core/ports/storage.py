@@ -12,8 +12,8 @@ from typing import Protocol
 
 from heddle_core.domain.assistant import Assistant, AssistantFilter
 from heddle_core.domain.ids import AssistantId, RunId, ThreadId
-from heddle_core.domain.item import Item, Namespace
-from heddle_core.domain.json import Encoded, Json, JsonObject
+from heddle_core.domain.item import Condition, Item, Namespace
+from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction, NewRun, Run, RunStatus
 from heddle_core.domain.thread import Page, StateSummary, Thread, ThreadFilter
 from heddle_core.ports.signals import Signal
@@ -126,10 +126,10 @@ class Assistants(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFilter:
-    """`conditions` maps a key of the value to an operator (`$eq $ne $gt $gte $lt $lte`) and its operand."""
+    """Items whose namespace begins with `prefix` and whose value meets every condition."""
 
     prefix: Namespace = ()
-    conditions: tuple[tuple[str, str, Json], ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +151,12 @@ class Items(Protocol):
     async def delete(self, namespace: Namespace, key: str) -> bool: ...
 
     async def search(self, wanted: ItemFilter, limit: int, offset: int) -> Sequence[Item]:
-        """Newest change first."""
+        """Newest change first; ties by namespace and key."""
         ...
 
-    async def namespaces(self, wanted: NamespaceFilter) -> Sequence[Namespace]: ...
+    async def namespaces(self, wanted: NamespaceFilter) -> Sequence[Namespace]:
+        """Those that match, then cut to `max_depth`, each once, in order of their labels."""
+        ...
 
 
 class UnitOfWork(Protocol):
