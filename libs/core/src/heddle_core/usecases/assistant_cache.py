@@ -1,8 +1,8 @@
 """The assistants that runs start with, kept in memory.
 
-Promise: an entry is what the database held at some moment after the last `invalidate` of its id. Another process may
-have changed the row since, so whoever opens a run compares `version` with the row and invalidates when they differ
-(`NotOpened.STALE_ASSISTANT`).
+Promise: an entry is what the database held at some moment after the last `invalidate` of its id. Another process
+may have changed the row since, so whoever opens a run compares `version` with the row and invalidates when they
+differ (`NotOpened.STALE_ASSISTANT`).
 """
 
 from __future__ import annotations

@@ -32,9 +32,7 @@ async def delete(ports: Ports, namespace: Namespace, key: str) -> None:
         await unit.items.delete(namespace, key)
 
 
-async def search(
-    ports: Ports, prefix: Namespace, wanted: JsonObject, *, limit: int, offset: int
-) -> Sequence[Item]:
+async def search(ports: Ports, prefix: Namespace, wanted: JsonObject, *, limit: int, offset: int) -> Sequence[Item]:
     """Items under the prefix whose values meet `wanted` (`domain.item.conditions`), newest change first."""
     check_labels(prefix, "namespace_prefix")
     meeting = ItemFilter(prefix=prefix, conditions=conditions(wanted, "filter"))

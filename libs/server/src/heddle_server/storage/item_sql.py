@@ -164,7 +164,7 @@ def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     def place(match: re.Match[str]) -> str:
         return f"${names.setdefault(match[1], len(names) + 1)}"
 
-    return re.sub(r"(?<!:):([a-z_]+)", place, sql), tuple(names)
+    return re.sub(r"(?<![:\w]):([a-z_]+)", place, sql), tuple(names)
 
 
 def _addresses(keys: list[tuple[Namespace, str]]) -> dict[str, Any]:
