@@ -18,3 +18,36 @@ setup: $(STAMP)  ## prepare .venv, which then holds the command `heddle`
 .PHONY: help
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+.PHONY: dev
+dev: $(STAMP)  ## run the server on http://127.0.0.1:2024, reloading on changes (HOST and PORT are honoured)
+	@exec $(BIN)/heddle dev
+
+.PHONY: demo
+demo: $(STAMP)  ## start a server on a free port and let it write a DAG, with no key and no network
+	@exec $(BIN)/heddle demo
+
+WORKERS ?= 2
+.PHONY: test
+test: $(STAMP)  ## run all tests that this machine can run (TESTS=path narrows it)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(TESTS)
+
+.PHONY: fmt
+fmt: $(STAMP)  ## format the code
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+.PHONY: check
+check: $(STAMP)  ## lint, types, import contracts, security, the lock file
+	@sh scripts/check
+
+.PHONY: lock
+lock: $(STAMP)  ## resolve every dependency anew into requirements.lock
+	@sh scripts/lock
+
+.PHONY: bench
+bench: $(STAMP)  ## measure the server against its budgets
+	@$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean:  ## remove what setup and tests made; data under .heddle stays
+	rm -rf .venv .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

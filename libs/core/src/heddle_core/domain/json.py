@@ -6,6 +6,7 @@ only hands on, so rows carry text from the database to the socket without a deco
 
 from __future__ import annotations
 
+import json
 from typing import Any, NewType, TypeAlias
 
 Json: TypeAlias = Any
@@ -14,3 +15,10 @@ Encoded = NewType("Encoded", bytes)
 
 EMPTY_OBJECT = Encoded(b"{}")
 NULL = Encoded(b"null")
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def encode(value: Json) -> Encoded:
+    """For small values that the server makes itself; the edges have faster encoders for the user's data."""
+    return Encoded(_encoder.encode(value).encode("utf-8", "replace"))

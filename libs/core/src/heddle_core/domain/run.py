@@ -87,6 +87,7 @@ class Run:
     run_id: RunId
     thread_id: ThreadId
     assistant_id: AssistantId
+    graph_id: str
     created_at: datetime
     updated_at: datetime
     status: RunStatus
@@ -114,7 +115,6 @@ class NewRun:
     graph_id: str
     metadata: Encoded
     kwargs: RunKwargs
-    kwargs_json: Encoded
     multitask_strategy: MultitaskStrategy = MultitaskStrategy.ENQUEUE
     if_not_exists: IfNotExists = IfNotExists.REJECT
     delay_seconds: float = 0.0

@@ -1,0 +1,1 @@
+"""What a worker does: find claimed work, run it to exactly one outcome, keep its lease."""

@@ -1,0 +1,1 @@
+"""Ports in memory: one process, nothing to install."""

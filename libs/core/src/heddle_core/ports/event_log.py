@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -22,25 +22,46 @@ class EventWriter(Protocol):
     def append(self, events: Sequence[Event]) -> None: ...
 
 
-class EventLog(Protocol):
-    def begin(self, run: RunId, attempt: int, *, retain: bool) -> EventWriter:
-        """Open the log of an attempt in this process. `retain`: keep all events, for readers yet to come."""
+class EventReader(Protocol):
+    """A position in a log. Replay and live are one: `ready` hands out what is there, `wait` waits for more."""
+
+    def ready(self) -> Sequence[StoredEvent | End]:
+        """All that can be had without waiting, in order; an `End` is the last thing ever.
+
+        Raises `Unavailable` when events after this position have fallen out of a bounded log.
+        """
         ...
 
-    def end(self, run: RunId, attempt: int, result: Encoded | None, *, keep: timedelta) -> None:
-        """Close the log; readers end. A retained log stays readable for `keep`, any other goes when read out."""
+    async def wait(self, seconds: float) -> bool:
+        """True when something may be ready or the log was poked; False after `seconds` of silence."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    def begin(self, run: RunId, attempt: int, *, retain: bool) -> EventWriter:
+        """Open the log of an attempt in this process. `retain`: keep events for readers yet to come."""
+        ...
+
+    def end(self, run: RunId, result: Encoded | None, *, keep: timedelta) -> None:
+        """Close the log; readers end. A retained log stays readable for `keep`, any other goes when read out.
+
+        `result` is what `wait` answers. None: the run goes on elsewhere, its row knows.
+        """
         ...
 
     def knows(self, run: RunId) -> bool:
-        """Is this run's log, or its retained rest, in reach of this process?"""
+        """Is this run's log, or its retained rest, in this process?"""
         ...
 
-    def read(self, run: RunId, after: EventId | None) -> AsyncIterator[StoredEvent | End]:
-        """Replay what came after `after`, follow, end with `End`. None: live only. Attached at the call, not at the
-        first step, so nothing appended in between is missed. A reader that falls out of a bounded, unretained log
-        gets `Unavailable`."""
+    def read(self, run: RunId, after: EventId | None, *, only_end: bool = False) -> EventReader:
+        """A reader attached now, also to a run whose log is not open yet.
+
+        `after` None: live only. `only_end`: it waits for the end and does not count as watching.
+        """
         ...
 
-    def result(self, run: RunId) -> AsyncIterator[End]:
-        """Only the end. Attached at the call; does not count as watching."""
+    def poke(self, run: RunId | None) -> None:
+        """Make the readers of a run, or of all, look at the run's row: something may have happened elsewhere."""
         ...

@@ -26,6 +26,10 @@ class LocalRuns(Protocol):
         """There may be a pending run: look soon."""
         ...
 
+    def has(self, run_id: RunId) -> bool:
+        """Does it run here?"""
+        ...
+
     def cancel(self, run_id: RunId, action: CancelAction) -> bool:
         """Stop a run if it runs here; False when it does not."""
         ...

@@ -76,7 +76,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """`held` false: the claim was lost and nothing was written. `successor_due`: the thread has a run that can start."""
+    """`held` false: the claim was lost, nothing was written. `successor_due`: the thread has a run that can start."""
 
     held: bool
     successor_due: bool = False

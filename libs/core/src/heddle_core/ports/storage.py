@@ -20,7 +20,7 @@ from heddle_core.ports.signals import Signal
 
 
 class Threads(Protocol):
-    async def insert(self, thread_id: ThreadId, metadata: Encoded) -> Thread | None:
+    async def insert(self, thread_id: ThreadId, metadata: Encoded, *, ephemeral: bool = False) -> Thread | None:
         """The new row, or None when the id exists (visible or hidden)."""
         ...
 
@@ -103,9 +103,7 @@ class Assistants(Protocol):
         """Make an older version current again, whole; None when there is no such version."""
         ...
 
-    async def versions(
-        self, assistant_id: AssistantId, metadata: Encoded | None, page: Page
-    ) -> Sequence[Assistant]:
+    async def versions(self, assistant_id: AssistantId, metadata: Encoded | None, page: Page) -> Sequence[Assistant]:
         """Newest first."""
         ...
 

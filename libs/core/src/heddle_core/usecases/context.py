@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
+from heddle_core.domain.assistant import Assistant
+from heddle_core.domain.ids import AssistantId
 from heddle_core.ports.clock import Clock
 from heddle_core.ports.event_log import EventLog
 from heddle_core.ports.graph_runtime import GraphCatalog, GraphStates
@@ -17,7 +20,10 @@ from heddle_core.usecases.assistant_cache import AssistantCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The figures that use cases and the engine go by."""
+    """The figures that use cases and the engine go by.
+
+    `stubborn`: how long a cancelled graph may take to end; then it is abandoned and the fence keeps it out.
+    """
 
     lease: timedelta = timedelta(seconds=30)
     max_attempts: int = 3
@@ -25,6 +31,17 @@ class Limits:
     keep_events: timedelta = timedelta(seconds=120)
     poll: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=180)
+    stubborn: timedelta = timedelta(seconds=10)
+
+
+class AssistantSource(Protocol):
+    """Assistants as runs need them: read once, checked against the row when a run is opened."""
+
+    async def get(self, ref: str) -> Assistant:
+        """By id or graph id. Raises `InvalidRequest` for what is neither, `NotFound` for an unknown id."""
+        ...
+
+    async def reload(self, assistant_id: AssistantId) -> Assistant: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +49,7 @@ class Ports:
     """The world, as use cases see it. Built once, in `heddle_server.main`."""
 
     storage: Storage
+    assistants: AssistantSource
     queue: RunQueue
     log: EventLog
     signals: Signals
