@@ -44,6 +44,11 @@ class AssistantCache:
             return known
         return await self._load(assistant_id)
 
+    async def reload(self, assistant_id: AssistantId) -> Assistant:
+        """The row as it is now. Raises `NotFound` when it is gone."""
+        self.invalidate(assistant_id)
+        return await self._load(assistant_id)
+
     def invalidate(self, assistant_id: AssistantId) -> None:
         """Forget an assistant that was changed or removed. Call it after the commit."""
         self._changes += 1

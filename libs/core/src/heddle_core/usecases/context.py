@@ -15,7 +15,6 @@ from heddle_core.ports.local_runs import LocalRuns
 from heddle_core.ports.run_queue import RunQueue
 from heddle_core.ports.signals import Signals
 from heddle_core.ports.storage import Storage
-from heddle_core.usecases.assistant_cache import AssistantCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,10 @@ class AssistantSource(Protocol):
 
     async def reload(self, assistant_id: AssistantId) -> Assistant: ...
 
+    def invalidate(self, assistant_id: AssistantId) -> None:
+        """Forget an assistant that was changed or removed. Call it after the commit."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -55,7 +58,6 @@ class Ports:
     signals: Signals
     states: GraphStates
     catalog: GraphCatalog
-    assistants: AssistantCache
     local: LocalRuns
     clock: Clock
     limits: Limits

@@ -41,7 +41,7 @@ class ItemRows:
         return await self._connection.execute(text(statement.sql), statement.values)
 
 
-def _item(row: Row[Any]) -> Item:
+def _item(row: Row[*tuple[Any, ...]]) -> Item:
     return Item(
         namespace=tuple(row.namespace),
         key=row.key,

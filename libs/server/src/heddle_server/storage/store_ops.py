@@ -138,9 +138,7 @@ def _list(op: ListNamespacesOp) -> List:
     if prefix is None or suffix is None:
         return List(None)
     return List(
-        NamespaceFilter(
-            prefix=prefix, suffix=suffix[::-1], max_depth=op.max_depth, limit=op.limit, offset=op.offset
-        )
+        NamespaceFilter(prefix=prefix, suffix=suffix[::-1], max_depth=op.max_depth, limit=op.limit, offset=op.offset)
     )
 
 
