@@ -87,7 +87,8 @@ async def create(ports: Ports, wanted: CreateAssistant) -> Assistant:
         context=context,
         metadata=wanted.metadata or {},
     )
-    _check(ports, content)
+    _check_graph(ports, wanted.graph_id)
+    _check(content)
     async with ports.storage.begin() as unit:
         made = await unit.assistants.insert(assistant_id, content)
         if made is None and wanted.if_exists is IfExists.DO_NOTHING:
@@ -127,7 +128,9 @@ async def change(ports: Ports, assistant_id: AssistantId, wanted: AssistantChang
         if now is None:
             raise NotFound.assistant(assistant_id)
         content = changed(now, wanted)
-        _check(ports, content)
+        if wanted.graph_id is not None:
+            _check_graph(ports, wanted.graph_id)
+        _check(content)
         made = await unit.assistants.update(assistant_id, content)
     ports.assistants.invalidate(assistant_id)
     return made
@@ -228,8 +231,7 @@ async def _stop_runs(ports: Ports, assistant_id: AssistantId) -> None:
             await runs.cancel(ports, thread_id, run_id, CancelAction.INTERRUPT, wait=False)
 
 
-def _check(ports: Ports, content: AssistantContent) -> None:
-    _check_graph(ports, content.graph_id)
+def _check(content: AssistantContent) -> None:
     check_text(content.name, "name")
     check_text(content.description or "", "description")
     check_json(content.config, "config")
