@@ -47,6 +47,15 @@ DELETE FROM heddle.item i USING doomed WHERE i.namespace = doomed.namespace AND 
 RETURNING i.key
 """
 
+# Promise: the items that exist are locked, in the order of the primary key. For transactions that put and delete.
+LOCK = """
+SELECT i.key
+  FROM unnest(CAST(:namespaces AS text[]), CAST(:keys AS text[])) AS asked (namespace, key)
+  JOIN heddle.item i ON i.namespace = CAST(asked.namespace AS text[]) AND i.key = asked.key
+ ORDER BY i.namespace, i.key
+   FOR UPDATE OF i
+"""
+
 _SEARCH = """
 SELECT namespace, key, value::text AS value, created_at, updated_at
   FROM heddle.item
@@ -122,6 +131,10 @@ def put(contents: Mapping[tuple[Namespace, str], str]) -> Statement:
 
 def delete(keys: list[tuple[Namespace, str]]) -> Statement:
     return Statement(DELETE, _addresses(keys))
+
+
+def lock(keys: list[tuple[Namespace, str]]) -> Statement:
+    return Statement(LOCK, _addresses(keys))
 
 
 def search(wanted: ItemFilter, limit: int, offset: int) -> Statement:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import asyncpg
 import orjson
@@ -39,8 +39,12 @@ from heddle_core.ports.storage import ItemFilter, NamespaceFilter
 from heddle_server.storage import item_sql
 
 Address = tuple[Namespace, str]
-_Pool = asyncpg.Pool[asyncpg.Record]
-_Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+if TYPE_CHECKING:  # these are generic in their stubs only
+    from asyncpg.pool import PoolConnectionProxy
+
+    _Pool = asyncpg.Pool[asyncpg.Record]
+    _Connection = PoolConnectionProxy[asyncpg.Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,7 @@ class Batch:
         removed = [address for address, content in last.items() if content is None]
         if puts and removed:
             async with connection.transaction():
+                await _fetch(connection, item_sql.lock(list(last)))
                 await _fetch(connection, item_sql.put(puts))
                 await _fetch(connection, item_sql.delete(removed))
         elif puts:

@@ -28,7 +28,7 @@ from heddle_server.http.schemas.store import (
 router = APIRouter(tags=["store"])
 
 Labels = Annotated[
-    list[str], Query(alias="namespace", description="Labels joined by dots, or the parameter repeated per label")
+    list[str] | None, Query(alias="namespace", description="Labels joined by dots, or the parameter repeated per label")
 ]
 
 
@@ -41,14 +41,14 @@ async def put_item(body: PutItem, app: App) -> Response:
 @router.get("/store/items", summary="Get an item; null when there is none", responses=answers(ItemOut | None, 400, 422))
 async def get_item(
     app: App,
-    namespace: Labels = [],
+    namespace: Labels = None,
     key: str = "",
-    refresh_ttl: bool | None = None,  # noqa: B006
+    refresh_ttl: bool | None = None,
 ) -> Response:
     refuse_refresh(refresh_ttl, "query.refresh_ttl")
     if not key:
         raise BadRequest("Key is required")
-    item = await store.get(app, query_namespace(namespace), key)
+    item = await store.get(app, query_namespace(namespace or []), key)
     return encoded_answer(NULL) if item is None else json_answer(item_json(item))
 
 

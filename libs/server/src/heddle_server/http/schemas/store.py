@@ -103,7 +103,7 @@ def item_json(item: Item) -> JsonObject:
 
 def query_namespace(given: list[str]) -> Namespace:
     """One value is labels joined by dots; several are the labels themselves."""
-    if given == [""]:
+    if given in ([], [""]):
         return ()
     return tuple(given[0].split(".") if len(given) == 1 else given)
 
