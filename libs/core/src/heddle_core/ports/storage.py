@@ -10,10 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from heddle_core.domain.assistant import Assistant, AssistantFilter
+from heddle_core.domain.assistant import Assistant, AssistantContent, AssistantFilter
 from heddle_core.domain.ids import AssistantId, RunId, ThreadId
-from heddle_core.domain.item import Item, Namespace
-from heddle_core.domain.json import Encoded, Json, JsonObject
+from heddle_core.domain.item import Condition, Item, Namespace
+from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction, NewRun, Run, RunStatus
 from heddle_core.domain.thread import Page, StateSummary, Thread, ThreadFilter
 from heddle_core.ports.signals import Signal
@@ -87,16 +87,16 @@ class Runs(Protocol):
 
 
 class Assistants(Protocol):
-    async def insert(self, assistant: Assistant) -> bool:
-        """Write the assistant and its version row; False when the id exists."""
+    async def insert(self, assistant_id: AssistantId, content: AssistantContent) -> Assistant | None:
+        """Write version 1; None when the id exists."""
         ...
 
     async def get(self, assistant_id: AssistantId) -> Assistant | None: ...
 
     async def lock(self, assistant_id: AssistantId) -> Assistant | None: ...
 
-    async def update(self, assistant: Assistant) -> Assistant:
-        """Write this new version as the current one."""
+    async def update(self, assistant_id: AssistantId, content: AssistantContent) -> Assistant:
+        """Write this as a new version and make it the current one. The assistant must be locked."""
         ...
 
     async def set_latest(self, assistant_id: AssistantId, version: int) -> Assistant | None:
@@ -104,30 +104,32 @@ class Assistants(Protocol):
         ...
 
     async def versions(self, assistant_id: AssistantId, metadata: Encoded | None, page: Page) -> Sequence[Assistant]:
-        """Newest first."""
+        """Newest first. `updated_at` of a version is when it was made."""
         ...
 
     async def search(self, wanted: AssistantFilter, page: Page) -> Sequence[Assistant]: ...
 
     async def count(self, wanted: AssistantFilter) -> int: ...
 
-    async def delete(self, assistant_id: AssistantId) -> bool: ...
+    async def delete(self, assistant_id: AssistantId) -> bool:
+        """Remove the assistant with its versions; its runs and threads stay."""
+        ...
 
     async def threads_of(self, assistant_id: AssistantId) -> Sequence[ThreadId]:
         """Threads whose metadata names this assistant, by id."""
         ...
 
-    async def inflight_of(self, assistant_id: AssistantId) -> Sequence[Run]:
-        """Runs of this assistant in flight, ordered by thread."""
+    async def inflight_of(self, assistant_id: AssistantId) -> Sequence[tuple[ThreadId, RunId]]:
+        """Runs of this assistant in flight, by thread."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFilter:
-    """`conditions` maps a key of the value to an operator (`$eq $ne $gt $gte $lt $lte`) and its operand."""
+    """Items whose namespace begins with `prefix` and whose value meets every condition."""
 
     prefix: Namespace = ()
-    conditions: tuple[tuple[str, str, Json], ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +151,12 @@ class Items(Protocol):
     async def delete(self, namespace: Namespace, key: str) -> bool: ...
 
     async def search(self, wanted: ItemFilter, limit: int, offset: int) -> Sequence[Item]:
-        """Newest change first."""
+        """Newest change first; ties by namespace and key."""
         ...
 
-    async def namespaces(self, wanted: NamespaceFilter) -> Sequence[Namespace]: ...
+    async def namespaces(self, wanted: NamespaceFilter) -> Sequence[Namespace]:
+        """Those that match, then cut to `max_depth`, each once, in order of their labels."""
+        ...
 
 
 class UnitOfWork(Protocol):

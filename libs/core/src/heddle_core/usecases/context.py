@@ -42,6 +42,10 @@ class AssistantSource(Protocol):
 
     async def reload(self, assistant_id: AssistantId) -> Assistant: ...
 
+    def invalidate(self, assistant_id: AssistantId) -> None:
+        """Forget an assistant that was changed or removed. Call it after the commit."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

@@ -143,8 +143,9 @@ run = Table(
 item = Table(
     "item",
     metadata,
-    Column("namespace", ARRAY(Text), primary_key=True),
-    Column("key", Text, primary_key=True),
+    # Collation C makes a prefix a range of the primary key (item_sql.py), whatever the database's own collation is.
+    Column("namespace", ARRAY(Text(collation="C")), primary_key=True),
+    Column("key", Text(collation="C"), primary_key=True),
     Column("value", JSONB, nullable=False),
     _now("created_at"),
     _now("updated_at"),
