@@ -24,6 +24,7 @@ class Limits:
     keep_events: timedelta = timedelta(seconds=120)
     poll: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=180)
+    state_update: timedelta = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
