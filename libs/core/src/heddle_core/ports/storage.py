@@ -103,9 +103,7 @@ class Assistants(Protocol):
         """Make an older version current again, whole; None when there is no such version."""
         ...
 
-    async def versions(
-        self, assistant_id: AssistantId, metadata: Encoded | None, page: Page
-    ) -> Sequence[Assistant]:
+    async def versions(self, assistant_id: AssistantId, metadata: Encoded | None, page: Page) -> Sequence[Assistant]:
         """Newest first."""
         ...
 

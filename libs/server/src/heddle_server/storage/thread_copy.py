@@ -11,7 +11,8 @@ from __future__ import annotations
 # $1 source, $2 target, $3 and $4 the same as text. Gives 1, or 0 when there is no source.
 COPY = """
 WITH copied AS (
-    INSERT INTO heddle.thread (thread_id, metadata, config, status, resting_status, has_next, "values", interrupts, error)
+    INSERT INTO heddle.thread
+           (thread_id, metadata, config, status, resting_status, has_next, "values", interrupts, error)
     SELECT $2::uuid, metadata, config, resting_status, resting_status, has_next, "values", interrupts, error
       FROM heddle.thread WHERE thread_id = $1
     RETURNING 1
