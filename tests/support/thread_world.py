@@ -9,7 +9,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from heddle_core.domain.errors import BadRequest
-from heddle_core.domain.ids import RunId, ThreadId, uuid7
+from heddle_core.domain.ids import RunId, ThreadId, new_run_id, uuid7
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction
 from heddle_core.domain.thread import StateSummary
@@ -63,6 +64,8 @@ class States:
 
     asked: list[tuple[object, ...]] = field(default_factory=list)
     values: dict[ThreadId, JsonObject] = field(default_factory=dict)
+    never_answers: bool = False
+    shows_values: bool = True
 
     async def get(self, graph: ThreadGraph, checkpoint: JsonObject | None, *, subgraphs: bool) -> Encoded:
         self.asked.append(("get", graph, checkpoint, subgraphs))
@@ -85,6 +88,8 @@ class States:
         self, graph: ThreadGraph, checkpoint: JsonObject | None, updates: Sequence[Sequence[StateUpdate]]
     ) -> Updated:
         self.asked.append(("update", graph, checkpoint, updates))
+        if self.never_answers:
+            await asyncio.Event().wait()
         flat = [update for step in updates for update in step]
         if any(update.as_node == "nowhere" for update in flat):
             raise BadRequest("Node nowhere does not exist")
@@ -97,7 +102,7 @@ class States:
             checkpoint={"thread_id": str(graph.thread_id), "checkpoint_ns": "", "checkpoint_id": checkpoint_id},
             ledger=a_ledger(graph.thread_id, checkpoint_id),
             state=StateSummary(
-                values=Encoded(json.dumps(values).encode()),
+                values=Encoded(json.dumps(values).encode()) if self.shows_values else None,
                 has_next=flat[-1].as_node == "ask",
                 checkpoint_id=checkpoint_id,
             ),
@@ -195,14 +200,17 @@ class ThreadWorld:
         ports: dict[str, Any] = {each.name: here.get(each.name) for each in fields(Ports)}
         self.ports = Ports(**ports)
 
+    def with_limits(self, *, state_update: float) -> Ports:
+        return replace(self.ports, limits=Limits(state_update=timedelta(seconds=state_update)))
+
     async def sql(self, statement: str, **parameters: object) -> Any:
         async with self.engine.begin() as connection:
             done = await connection.execute(text(statement), parameters)
             return done.fetchall() if done.returns_rows else None
 
-    async def a_run(self, thread_id: UUID, status: str = "running") -> UUID:
+    async def a_run(self, thread_id: UUID, status: str = "running") -> RunId:
         """A run in flight, and its thread busy."""
-        run_id = uuid7()
+        run_id = new_run_id()
         await self.sql(
             """INSERT INTO heddle.run (run_id, thread_id, assistant_id, graph_id, status, kwargs, multitask_strategy,
                                        lease_token)
