@@ -177,6 +177,14 @@ class UnitOfWork(Protocol):
 class Storage(Protocol):
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]: ...
 
+    def single(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """A unit of work without a transaction: each statement commits by itself.
+
+        For reads and for changes of one statement, which it saves the round trips of a transaction. Locks end with
+        their statement, and what was done before an exception stays done.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise `Unavailable`, naming what is down, unless the database answers and its schema is ours."""
         ...

@@ -48,8 +48,14 @@ class PostgresStorage:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresUnitOfWork]:
         async with self._engine.begin() as connection:
+            yield PostgresUnitOfWork(connection)
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[PostgresUnitOfWork]:
+        async with self._single.connect() as connection:
             yield PostgresUnitOfWork(connection)
