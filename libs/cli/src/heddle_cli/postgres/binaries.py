@@ -51,7 +51,7 @@ class Binaries:
 
 def find() -> Binaries:
     """The wheel's programs if it is installed, else the system's newest of 15 to 18; refuse if there are none."""
-    return _first(candidates())
+    return first(candidates())
 
 
 def candidates() -> Iterator[Binaries]:
@@ -61,7 +61,8 @@ def candidates() -> Iterator[Binaries]:
     yield from sorted(_from_system(_system_folders()), key=lambda found: found.version, reverse=True)
 
 
-def _first(found: Iterator[Binaries]) -> Binaries:
+def first(found: Iterator[Binaries]) -> Binaries:
+    """The best of these, or a refusal that names the platform and three ways out."""
     for binaries in found:
         return binaries
     raise StartError(

@@ -52,12 +52,15 @@ _NEWS_AFTER = 5.0
 class Running:
     """A use of the embedded server: it stays up at least until `stop`. Leaving twice is harmless."""
 
-    def __init__(self, data: Path, *, fast_unsafe: bool, lifeline: Lifeline) -> None:
+    def __init__(
+        self, data: Path, *, fast_unsafe: bool, lifeline: Lifeline, binaries: programs.Binaries | None
+    ) -> None:
         self.data = data
         self.owned = False
         self.version = 0
         self._fast_unsafe = fast_unsafe
         self._lifeline = lifeline
+        self._binaries = binaries
         self._run = data.with_name(data.name + ".run")
         self._users = -1
         self._socket = data
@@ -131,7 +134,7 @@ class Running:
 
     def _start(self) -> None:
         strays.clear(self.data, self._run)
-        found = programs.find()
+        found = self._binaries or programs.find()
         account = accounts.choose(self.data)
         found = accounts.within_reach(found, account)
         cluster.prepare(self.data, found, account, fast_unsafe=self._fast_unsafe)
@@ -196,14 +199,22 @@ class EmbeddedPostgres:
     """The PostgreSQL server that comes with Heddle."""
 
     @staticmethod
-    def start(data: Path, *, fast_unsafe: bool = False, lifeline: Lifeline | None = None) -> Running:
+    def start(
+        data: Path,
+        *,
+        fast_unsafe: bool = False,
+        lifeline: Lifeline | None = None,
+        binaries: programs.Binaries | None = None,
+    ) -> Running:
         """Use the server of the folder `data`: make the folder, start the server, or share a running one.
 
-        `fast_unsafe` is for tests: a crash of the machine loses data. `lifeline` says how the server learns
-        that its keeper was killed; the default is what the platform does best.
+        `fast_unsafe` is for tests: a crash of the server or of the machine loses data. `lifeline` says how the server learns
+        that its keeper was killed, `binaries` which programs to run; the defaults are the best the machine has.
         """
         default: Lifeline = "prctl" if sys.platform.startswith("linux") else "pipe"
-        running = Running(data.resolve(), fast_unsafe=fast_unsafe, lifeline=lifeline or default)
+        running = Running(
+            data.resolve(), fast_unsafe=fast_unsafe, lifeline=lifeline or default, binaries=binaries
+        )
         running._enter()
         return running
 
