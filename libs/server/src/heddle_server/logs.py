@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from json import dumps
 from collections.abc import MutableMapping, Sequence
 from typing import Any, TextIO
 
@@ -88,7 +89,6 @@ def _readable_line(output: TextIO) -> Sequence[Processor]:
 def _json_line() -> Sequence[Processor]:
     return (
         structlog.processors.format_exc_info,
-        structlog.processors.EventRenamer("event"),
         structlog.processors.JSONRenderer(serializer=_dumps),
     )
 
@@ -96,8 +96,8 @@ def _json_line() -> Sequence[Processor]:
 def _dumps(fields: Any, **_: Any) -> str:
     try:
         return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except orjson.JSONEncodeError:  # a value such as a lone surrogate or a huge number: the line still comes out
-        return orjson.dumps({str(key): repr(value) for key, value in fields.items()}).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate or a huge number: the line still comes out
+        return dumps(fields, default=str)
 
 
 def _drop_duplicates(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -110,4 +110,7 @@ def _short_time(_logger: Any, _method: str, fields: MutableMapping[str, Any]) ->
     stamp = fields.get("timestamp")
     if isinstance(stamp, str):
         fields["timestamp"] = stamp[11:23]
+    event = fields.get("event")
+    if isinstance(event, str) and "\n" in event:
+        fields["event"] = " ".join(event.split())
     return fields
