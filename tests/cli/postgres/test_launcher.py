@@ -98,7 +98,9 @@ def copy(made: Path, to: Path) -> Path:
 
 
 @contextlib.contextmanager
-def holder(data: Path, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def holder(
+    data: Path, env: dict[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Another process that uses the server until it is told to leave."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(data)],
@@ -137,7 +139,15 @@ def test_data_survives_a_stop_and_a_start(data: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["My Projects", "it's \"quoted\"", "a, comma", "$(touch x); `id` & |", "Zürich 市", "a:b%2Fc?d#e&f=g", "x" * 120],
+    [
+        "My Projects",
+        'it\'s "quoted"',
+        "a, comma",
+        "$(touch x); `id` & |",
+        "Zürich 市",
+        "a:b%2Fc?d#e&f=g",
+        "x" * 120,
+    ],
     ids=["space", "quotes", "comma", "shell", "unicode", "url", "longer than a socket may be"],
 )
 def test_any_folder_name_works(made: Path, tmp_path: Path, name: str) -> None:
@@ -156,7 +166,9 @@ async def _connect_with(kwargs: dict[str, object]) -> object:
         await connection.close()
 
 
-def test_a_socket_that_does_not_fit_the_data_folder_is_in_a_private_one_and_is_removed(made: Path, tmp_path: Path) -> None:
+def test_a_socket_that_does_not_fit_the_data_folder_is_in_a_private_one_and_is_removed(
+    made: Path, tmp_path: Path
+) -> None:
     data = copy(made, tmp_path / ("y" * 110) / "pg")
     with start(data) as running:
         folder = Path(str(running.address().host))
@@ -179,7 +191,9 @@ def test_a_stale_pid_file_is_not_believed_and_a_stranger_is_not_harmed(data: Pat
         if number == "a zombie":
             until(lambda: psutil.Process(stranger.pid).status() == psutil.STATUS_ZOMBIE)
         pid = 4194303 if number == "nobody" else stranger.pid
-        (data / "postmaster.pid").write_text(f"{pid}\n{data}\n1700000000\n5432\n{data}\n\n  5432001  32768\nready   \n")
+        (data / "postmaster.pid").write_text(
+            f"{pid}\n{data}\n1700000000\n5432\n{data}\n\n  5432001  32768\nready   \n"
+        )
         (data / ".s.PGSQL.5432.lock").write_text(f"{pid}\n{data}\n1700000000\n5432\n{data}\n")
         with start(data) as running:
             assert running.owned
@@ -205,7 +219,12 @@ def test_several_processes_share_one_server_which_ends_with_the_last(data: Path)
 
 def test_a_race_of_starters_gets_one_server(data: Path) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", HOLDER, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(5)
     ]
     said = [json.loads(process.stdout.readline()) for process in processes if process.stdout]
@@ -249,7 +268,9 @@ def test_a_killed_server_comes_back_with_its_data(data: Path) -> None:
 
 
 @pytest.mark.parametrize("lifeline", ["prctl", "pipe"])
-def test_a_killed_keeper_takes_the_server_with_it_and_both_can_be_started_again(data: Path, lifeline: str) -> None:
+def test_a_killed_keeper_takes_the_server_with_it_and_both_can_be_started_again(
+    data: Path, lifeline: str
+) -> None:
     if lifeline == "prctl" and not sys.platform.startswith("linux"):
         pytest.skip("only Linux can tell a process that its parent died")
     with start(data, lifeline=lifeline) as running:
@@ -274,7 +295,9 @@ def test_killed_keeper_and_server_leave_nothing_that_stops_the_next_start(data: 
 def test_a_server_that_somebody_else_started_is_left_alone(data: Path) -> None:
     with start(data):
         shutil.copy(data.with_name("pg.run") / "state.json", data.parent / "kept.json")
-        os.rename(data.with_name("pg.run"), data.with_name("elsewhere"))  # a server with no keeper that we know
+        os.rename(
+            data.with_name("pg.run"), data.with_name("elsewhere")
+        )  # a server with no keeper that we know
         with pytest.raises(StartError, match="Heddle did not start") as refused:
             start(data)
         assert "fast stop" in refused.value.fix
@@ -367,7 +390,13 @@ def test_leaving_twice_is_harmless(data: Path) -> None:
 
 def test_the_settings_of_the_product_keep_data_safe(data: Path) -> None:
     with EmbeddedPostgres.start(data) as running:
-        assert ask(running.dsn(), "select string_agg(setting, ',') from pg_settings where name in ('fsync','full_page_writes')") == "on,on"
+        assert (
+            ask(
+                running.dsn(),
+                "select string_agg(setting, ',') from pg_settings where name in ('fsync','full_page_writes')",
+            )
+            == "on,on"
+        )
         assert ask(running.dsn(), "show synchronous_commit") == "on"
         assert ask(running.dsn(), "show listen_addresses") == ""
 
@@ -487,7 +516,9 @@ def test_a_user_without_a_name_is_told_so() -> None:
 
 
 def _import_paths() -> list[str]:
-    return [str(ROOT / "libs" / name / "src") for name in ("cli", "server")] + [path for path in sys.path if "site-packages" in path]
+    return [str(ROOT / "libs" / name / "src") for name in ("cli", "server")] + [
+        path for path in sys.path if "site-packages" in path
+    ]
 
 
 def _python_for_everyone() -> str:

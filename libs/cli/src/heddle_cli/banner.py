@@ -49,7 +49,7 @@ def first_command(project: Project, address: str) -> str:
         words.append(_EXAMPLE)
     else:
         words += ["--assistant", next(iter(project.config.graphs)), "hello"]
-    return " ".join(f"\"{word}\"" if word == _EXAMPLE else shlex.quote(word) for word in words)
+    return " ".join(f'"{word}"' if word == _EXAMPLE else shlex.quote(word) for word in words)
 
 
 def _heddle() -> str:

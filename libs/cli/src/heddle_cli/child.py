@@ -30,10 +30,20 @@ class News:
 class Child:
     """One server process. It has its own session, so Ctrl-C on the terminal reaches only the parent."""
 
-    def __init__(self, config: Path, listener: socket.socket, environ: Mapping[str, str], *, grace: float, app: str = DEFAULT_APP) -> None:
+    def __init__(
+        self,
+        config: Path,
+        listener: socket.socket,
+        environ: Mapping[str, str],
+        *,
+        grace: float,
+        app: str = DEFAULT_APP,
+    ) -> None:
         orders, self._orders = os.pipe()
         self.news, news = os.pipe()
-        job = Job(config=str(config), listener=listener.fileno(), orders=orders, news=news, grace=grace, app=app)
+        job = Job(
+            config=str(config), listener=listener.fileno(), orders=orders, news=news, grace=grace, app=app
+        )
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "heddle_cli.server_process", json.dumps(asdict(job))],

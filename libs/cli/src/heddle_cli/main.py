@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     command = importlib.import_module(f"heddle_cli.commands.{name}")
     parser = argparse.ArgumentParser(
-        prog=f"heddle {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"heddle {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.arguments(parser)
     try:

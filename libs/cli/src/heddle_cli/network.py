@@ -36,7 +36,9 @@ def listen(host: str, port: int) -> socket.socket:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise StartError(f"there is no address called {host!r}: {error.strerror}", fix="correct --host or HOST") from None
+        raise StartError(
+            f"there is no address called {host!r}: {error.strerror}", fix="correct --host or HOST"
+        ) from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

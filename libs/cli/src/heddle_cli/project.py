@@ -37,7 +37,9 @@ class Project:
     def port(self) -> int:
         text = self.environ.get("PORT") or "2024"
         if not text.isascii() or not text.isdecimal() or int(text) > 65535:
-            raise StartError(f"PORT is not a port number: {text!r}", fix="set it to a number from 0 to 65535, or unset it")
+            raise StartError(
+                f"PORT is not a port number: {text!r}", fix="set it to a number from 0 to 65535, or unset it"
+            )
         return int(text)
 
 
@@ -90,13 +92,20 @@ def database(project: Project) -> Iterator[Dsn]:
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="an agent.json or langgraph.json (default: the one in this folder)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="an agent.json or langgraph.json (default: the one in this folder)",
     )
 
 
 def address_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: HOST, else 127.0.0.1)")
-    parser.add_argument("--port", type=_port, metavar="NUMBER", help="the port to listen on (default: PORT, else 2024)")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", help="the address to listen on (default: HOST, else 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="NUMBER", help="the port to listen on (default: PORT, else 2024)"
+    )
     parser.add_argument(
         "--allow-unauthenticated",
         action="store_true",

@@ -29,7 +29,7 @@ def folders(config: ProjectConfig) -> list[Path]:
 
 def _single_files(config: ProjectConfig) -> set[Path]:
     files = {config.path}
-    if config.env_file is not None:
+    if config.env_file is not None and config.env_file.exists():
         files.add(config.env_file)
     for root in config.import_paths:
         files.update(child for child in root.iterdir() if child.suffix in _SUFFIXES and child.is_file())
@@ -45,7 +45,11 @@ def _editable_libraries() -> Iterator[Path]:
 
 
 def _matters(folder: Path) -> bool:
-    return folder.name not in _IGNORED and not folder.name.startswith(".") and not folder.name.endswith(".egg-info")
+    return (
+        folder.name not in _IGNORED
+        and not folder.name.startswith(".")
+        and not folder.name.endswith(".egg-info")
+    )
 
 
 class Watcher:

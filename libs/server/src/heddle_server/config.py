@@ -16,7 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ConfigError", "Cors", "GraphEntry", "HeaderRule", "HttpOptions", "ProjectConfig", "StartError", "discover"]
+__all__ = [
+    "ConfigError",
+    "Cors",
+    "GraphEntry",
+    "HeaderRule",
+    "HttpOptions",
+    "ProjectConfig",
+    "StartError",
+    "discover",
+]
 
 FILE_NAMES = ("agent.json", "langgraph.json")
 TRACING_HEADERS = ("langsmith-trace", "baggage")
@@ -56,9 +65,13 @@ NOT_YET = {
     "http.logging_headers": "request headers in logs",
 }
 # Surfaces this version does not have: switching them off asks for nothing.
-_ABSENT = frozenset({"disable_mcp", "disable_a2a", "disable_ui", "disable_webhooks", "disable_event_streaming"})
+_ABSENT = frozenset(
+    {"disable_mcp", "disable_a2a", "disable_ui", "disable_webhooks", "disable_event_streaming"}
+)
 # Surfaces it has, which stay on.
-_ALWAYS_ON = frozenset({"disable_assistants", "disable_threads", "disable_runs", "disable_store", "disable_meta"})
+_ALWAYS_ON = frozenset(
+    {"disable_assistants", "disable_threads", "disable_runs", "disable_store", "disable_meta"}
+)
 _KNOWN = frozenset({"graphs", "dependencies", "env", "http", "store", "checkpointer"})
 
 
@@ -139,7 +152,7 @@ class ProjectConfig:
     import_paths: Sequence[Path] = ()
     packages: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    env_file: Path | None = None
+    env_file: Path | None = None  # may be missing, if it is called .env
     http: HttpOptions = field(default_factory=HttpOptions)
     warnings: Sequence[str] = ()
 
@@ -180,7 +193,10 @@ class _Reader:
             self._warnings.append(f"{self._file}: {key}: unknown key, ignored")
         for key in ("auth", "encryption", "webhooks", "ui", "ui_config"):
             self._refuse(key, content.get(key))
-        for section, parts in (("store", ("index", "ttl", "path")), ("checkpointer", ("ttl", "serde", "path"))):
+        for section, parts in (
+            ("store", ("index", "ttl", "path")),
+            ("checkpointer", ("ttl", "serde", "path")),
+        ):
             inside = self._object(section, content.get(section))
             for part in parts:
                 self._refuse(f"{section}.{part}", inside.get(part))
@@ -206,7 +222,9 @@ class _Reader:
                 f"{self._file} does not exist", fix="check the path given with --config"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self._file} cannot be read: {error}", fix="make it a readable UTF-8 file") from None
+            raise ConfigError(
+                f"{self._file} cannot be read: {error}", fix="make it a readable UTF-8 file"
+            ) from None
         try:
             content = json.loads(text, object_pairs_hook=self._no_duplicates)
         except json.JSONDecodeError as error:
@@ -250,12 +268,16 @@ class _Reader:
         if not place or not variable.isidentifier():
             raise self._wrong(key, f"{entry!r} does not name a variable", example)
         if place.endswith((".ts", ".js", ".mts", ".mjs", ".tsx", ".jsx", ".cjs", ".cts")):
-            raise self._wrong(key, "JavaScript graphs are not supported", "name a Python graph, or remove the entry")
+            raise self._wrong(
+                key, "JavaScript graphs are not supported", "name a Python graph, or remove the entry"
+            )
         if not place.endswith(".py") and "/" not in place:
             return GraphEntry(graph_id=graph_id, module=place, variable=variable, description=description)
         path = (self._file.parent / place).resolve()
         if not path.is_file():
-            raise self._wrong(key, f"there is no file {path}", f"correct the path; it is relative to {self._file.parent}")
+            raise self._wrong(
+                key, f"there is no file {path}", f"correct the path; it is relative to {self._file.parent}"
+            )
         return GraphEntry(graph_id=graph_id, path=path, variable=variable, description=description)
 
     def _dependencies(self, value: Any) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -267,7 +289,9 @@ class _Reader:
                 continue
             folder = (self._file.parent / entry).resolve()
             if not folder.is_dir():
-                raise self._wrong(f"dependencies[{index}]", f"there is no folder {folder}", "correct the path")
+                raise self._wrong(
+                    f"dependencies[{index}]", f"there is no folder {folder}", "correct the path"
+                )
             paths.append(folder)
         return tuple(paths), tuple(packages)
 
@@ -276,8 +300,12 @@ class _Reader:
             return {}, None
         if isinstance(value, str):
             file = (self._file.parent / value).resolve()
+            if not file.exists() and file.name == ".env":
+                return {}, file  # the usual name: people make it when they have something to put in it
             if not file.is_file():
-                raise self._wrong("env", f"there is no file {file}", f"make it, or remove the key: touch '{file}'")
+                raise self._wrong(
+                    "env", f"there is no file {file}", f"make it, or remove the key: touch '{file}'"
+                )
             return read_env_file(file), file
         env = {}
         for name, text in self._object("env", value).items():
@@ -292,14 +320,18 @@ class _Reader:
                 self._refuse(f"http.{key}", value)
             elif key in _ALWAYS_ON and value:
                 raise self._wrong(f"http.{key}", "this version cannot switch it off", "remove the key")
-        self._warn_unknown("http", http, ("cors", "configurable_headers", *_ABSENT, *_ALWAYS_ON, *_parts("http.")))
+        self._warn_unknown(
+            "http", http, ("cors", "configurable_headers", *_ABSENT, *_ALWAYS_ON, *_parts("http."))
+        )
         cors = http.get("cors")
         headers = http.get("configurable_headers")
         return HttpOptions(
             cors=None if cors is None else self._cors(self._object("http.cors", cors)),
             configurable_headers=HeaderRule()
             if headers is None
-            else self._headers("http.configurable_headers", self._object("http.configurable_headers", headers)),
+            else self._headers(
+                "http.configurable_headers", self._object("http.configurable_headers", headers)
+            ),
         )
 
     def _cors(self, cors: dict[str, Any]) -> Cors:
@@ -309,7 +341,9 @@ class _Reader:
                 given[name] = tuple(self._texts(f"http.cors.{name}", cors[name]))
         if (credentials := cors.get("allow_credentials")) is not None:
             if not isinstance(credentials, bool):
-                raise self._wrong("http.cors.allow_credentials", "must be true or false", "write it without quotes")
+                raise self._wrong(
+                    "http.cors.allow_credentials", "must be true or false", "write it without quotes"
+                )
             given["allow_credentials"] = credentials
         if (max_age := cors.get("max_age")) is not None:
             if isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0:
@@ -337,7 +371,9 @@ class _Reader:
     def _refuse(self, key: str, value: Any) -> None:
         if value is not None:
             raise self._wrong(
-                key, f"{NOT_YET[key]}: not in this version of Heddle", "remove the key, or wait for the version that has it"
+                key,
+                f"{NOT_YET[key]}: not in this version of Heddle",
+                "remove the key, or wait for the version that has it",
             )
 
     def _object(self, key: str, value: Any) -> dict[str, Any]:

@@ -143,7 +143,9 @@ class Dsn:
             kwargs["timeout"] = float(self.options["connect_timeout"])
         if "target_session_attrs" in self.options:
             kwargs["target_session_attrs"] = self.options["target_session_attrs"]
-        settings = {key: self.options[key] for key in ("application_name", "search_path") if key in self.options}
+        settings = {
+            key: self.options[key] for key in ("application_name", "search_path") if key in self.options
+        }
         settings |= {key: value for key, value in self.options.items() if key not in _KNOWN}
         settings |= _command_line_settings(self.options.get("options", ""))
         if settings:
@@ -190,7 +192,9 @@ def _query(text: str, name: str) -> dict[str, str]:
         # "+" is a plus sign in libpq URLs, not a space.
         pairs = parse_qsl(text.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(text))
     except ValueError:
-        raise InvalidDsn(f"{name} has a malformed part after the question mark: use name=value&name=value") from None
+        raise InvalidDsn(
+            f"{name} has a malformed part after the question mark: use name=value&name=value"
+        ) from None
     return dict(pairs)
 
 
@@ -207,9 +211,7 @@ def _host_and_port(netloc: str, query: Mapping[str, str], name: str) -> tuple[st
     if "," in host and not host.startswith("/"):
         raise InvalidDsn(f"{name} names several hosts: Heddle connects to one, so name the primary")
     if not port_text.isascii() or not port_text.isdecimal() or not 0 < int(port_text) < 65536:
-        raise InvalidDsn(
-            f"{name} has a port that is not a number from 1 to 65535; {_ENCODE}"
-        )
+        raise InvalidDsn(f"{name} has a port that is not a number from 1 to 65535; {_ENCODE}")
     return host or None, int(port_text)
 
 

@@ -37,7 +37,8 @@ def one_of(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     given = {name: environ[name] for name in names if environ.get(name)}
     if len(set(given.values())) > 1:
         raise ConfigError(
-            f"{' and '.join(given)} are both set and differ", fix=f"keep one of them; {names[0]} is the usual name"
+            f"{' and '.join(given)} are both set and differ",
+            fix=f"keep one of them; {names[0]} is the usual name",
         )
     return next(iter(given.values()), None)
 

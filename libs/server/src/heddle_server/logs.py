@@ -100,7 +100,9 @@ def _dumps(fields: Any, **_: Any) -> str:
         return dumps(fields, default=str)
 
 
-def _drop_duplicates(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _drop_duplicates(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     for name in _NOT_FIELDS:
         fields.pop(name, None)
     return fields

@@ -60,11 +60,17 @@ class LogLevel(StrEnum):
 
 
 def _comma_list(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
 
 
 def _upper(value: Any) -> Any:
-    return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
+    return (
+        {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(value.upper(), value.upper())
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _lower(value: Any) -> Any:
@@ -77,7 +83,9 @@ _List = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 class Settings(BaseModel):
     """What the environment says. Field aliases are the names of the variables."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, arbitrary_types_allowed=True, populate_by_name=True, extra="forbid"
+    )
 
     database: Dsn | None = Field(
         None,
@@ -94,14 +102,18 @@ class Settings(BaseModel):
         "project's folder. Alias: WORKDIR.",
     )
     host: str = Field("127.0.0.1", alias="HOST", description="The address to listen on.")
-    port: int = Field(2024, alias="PORT", ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    port: int = Field(
+        2024, alias="PORT", ge=0, le=65535, description="The port to listen on; 0 takes a free one."
+    )
     environment: Annotated[Environment, BeforeValidator(_lower)] = Field(
         Environment.PRODUCTION,
         alias="ENVIRONMENT",
         description="`development` or `production`. `heddle dev` runs as development, which shows error details.",
     )
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
-        LogLevel.INFO, alias="LOG_LEVEL", description="DEBUG, INFO, WARNING, ERROR or CRITICAL. DEBUG shows tracebacks of start errors."
+        LogLevel.INFO,
+        alias="LOG_LEVEL",
+        description="DEBUG, INFO, WARNING, ERROR or CRITICAL. DEBUG shows tracebacks of start errors.",
     )
     log_json: bool = Field(False, alias="LOG_JSON", description="One JSON object per log line.")
     cors_allow_origins: _List = Field(
@@ -118,16 +130,30 @@ class Settings(BaseModel):
         examples=["agents.example.com"],
     )
     max_body_bytes: int = Field(
-        32 * _MIB, alias="MAX_BODY_BYTES", ge=1024, description="The largest request body; a larger one is answered with 413."
+        32 * _MIB,
+        alias="MAX_BODY_BYTES",
+        ge=1024,
+        description="The largest request body; a larger one is answered with 413.",
     )
     jobs_per_worker: int = Field(
-        100, alias="N_JOBS_PER_WORKER", ge=1, le=10_000, description="How many runs one process executes at a time."
+        100,
+        alias="N_JOBS_PER_WORKER",
+        ge=1,
+        le=10_000,
+        description="How many runs one process executes at a time.",
     )
     run_timeout_seconds: float = Field(
-        86_400, alias="BG_JOB_TIMEOUT_SECS", gt=0, description="A run that takes longer ends with the status timeout."
+        86_400,
+        alias="BG_JOB_TIMEOUT_SECS",
+        gt=0,
+        description="A run that takes longer ends with the status timeout.",
     )
     run_attempts: int = Field(
-        3, alias="BG_JOB_MAX_RETRIES", ge=1, le=100, description="How often a run is attempted when processes die under it."
+        3,
+        alias="BG_JOB_MAX_RETRIES",
+        ge=1,
+        le=100,
+        description="How often a run is attempted when processes die under it.",
     )
     isolated_loops: bool = Field(
         False,
@@ -141,10 +167,17 @@ class Settings(BaseModel):
         description="How long `heddle serve` lets runs finish when it is asked to stop (`heddle dev`: 3 seconds).",
     )
     resumable_stream_ttl_seconds: float = Field(
-        120, alias="RESUMABLE_STREAM_TTL_SECONDS", ge=0, description="How long the events of a finished run can be replayed."
+        120,
+        alias="RESUMABLE_STREAM_TTL_SECONDS",
+        ge=0,
+        description="How long the events of a finished run can be replayed.",
     )
     pool_max_size: int = Field(
-        10, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE", ge=2, le=1000, description="Database connections of one process, at most."
+        10,
+        alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE",
+        ge=2,
+        le=1000,
+        description="Database connections of one process, at most.",
     )
     statement_cache: bool = Field(
         True,
@@ -196,7 +229,8 @@ def _refuse_what_is_not_here(environ: Mapping[str, str]) -> None:
     for name, feature in _SWITCHED_OFF.items():
         if environ.get(name) and environ[name].strip().lower() not in _FALSE:
             raise ConfigError(
-                f"{name} is set, and this version of Heddle has no {feature}", fix="unset it, or set it to false"
+                f"{name} is set, and this version of Heddle has no {feature}",
+                fix="unset it, or set it to false",
             )
 
 
@@ -234,7 +268,10 @@ def markdown() -> str:
         "| variable | what to do |",
         "|---|---|",
         *(f"| `{name}` | {fix} |" for name, fix in NOT_YET.items()),
-        *(f"| `{name}` | unset it or set it to false: this version has no {what} |" for name, what in _SWITCHED_OFF.items()),
+        *(
+            f"| `{name}` | unset it or set it to false: this version has no {what} |"
+            for name, what in _SWITCHED_OFF.items()
+        ),
         "",
         "`LANGSMITH_*` and `OTEL_*` are read by the libraries that graphs use, not by Heddle.",
         "",

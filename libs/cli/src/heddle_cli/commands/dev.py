@@ -22,7 +22,9 @@ from heddle_cli.server_process import DEFAULT_APP
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
     address_arguments(parser)
-    parser.add_argument("--no-reload", action="store_true", help="do not restart the server when files change")
+    parser.add_argument(
+        "--no-reload", action="store_true", help="do not restart the server when files change"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,7 +54,10 @@ def develop(
     host = project.host if host is None else host
     network.require_safe(host, allow_unauthenticated=allow_unauthenticated)
     if not network.is_loopback(host):
-        print(f"heddle: warning: {host} can be reached by others, and nobody is asked who they are", file=sys.stderr)
+        print(
+            f"heddle: warning: {host} can be reached by others, and nobody is asked who they are",
+            file=sys.stderr,
+        )
     os.environ.setdefault("ENVIRONMENT", "development")
     with network.listen(host, project.port if port is None else port) as listener:
         return DevLoop(project, listener, host=host, reload=reload, app=app).run()

@@ -68,7 +68,10 @@ def serve(
     host = settings.host if host is None else host
     network.require_safe(host, allow_unauthenticated=allow_unauthenticated)
     if not network.is_loopback(host):
-        _log.warning("unauthenticated_access", extra={"host": host, "hint": "others can reach it, nobody is asked who they are"})
+        _log.warning(
+            "unauthenticated_access",
+            extra={"host": host, "hint": "others can reach it, nobody is asked who they are"},
+        )
     listener = network.listen(host, settings.port if port is None else port)
     address = network.url(host, network.port_of(listener))
     running = start_database(project)

@@ -109,14 +109,20 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _enter(self) -> None:
         _make_folders(self.data, self._run)
         gate = _open(self._run / "start")
         try:
-            _lock(gate, fcntl.LOCK_EX, f"another process has been starting the database in {self.data} for too long")
+            _lock(
+                gate,
+                fcntl.LOCK_EX,
+                f"another process has been starting the database in {self.data} for too long",
+            )
             users = self._users if self._users >= 0 else _open(self._run / "users")
             try:
                 # Refused only while a keeper stops its server: it holds this lock to its end.
@@ -242,7 +248,9 @@ def _private_socket_folder(data: Path, account: accounts.Account | None) -> str:
     fits = len(os.fsencode(data / _SOCKET)) <= _SOCKET_LIMIT and "," not in str(data)
     if fits:
         return ""
-    folder = tempfile.mkdtemp(prefix=strays.SOCKET_FOLDER_PREFIX, dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
+    folder = tempfile.mkdtemp(
+        prefix=strays.SOCKET_FOLDER_PREFIX, dir="/tmp" if len(tempfile.gettempdir()) > 60 else None
+    )
     if account is not None:
         shutil.chown(folder, account.uid, account.gid)
     return folder
