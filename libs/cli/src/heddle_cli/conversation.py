@@ -71,9 +71,7 @@ class Conversation:
     async def questions(self) -> Sequence[Json]:
         """What the agent waits for on this thread: its open interrupts."""
         state = await self._client.threads.get_state(self.thread_id)
-        found: list[Json] = [
-            interrupt for task in state["tasks"] for interrupt in task.get("interrupts") or ()
-        ]
+        found: list[Json] = [interrupt for task in state["tasks"] for interrupt in task.get("interrupts") or ()]
         return found
 
     async def values(self) -> Json:
@@ -160,9 +158,7 @@ def describe_progress(data: Any) -> str:
     if not isinstance(data, dict) or not isinstance(step := data.get("step"), str):
         return f"  - {json.dumps(data, ensure_ascii=False, default=str)}"
     said = next((data[key] for key in ("message", "detail", "text") if isinstance(data.get(key), str)), "")
-    rest = {
-        key: value for key, value in data.items() if key not in ("name", "step", "message", "detail", "text")
-    }
+    rest = {key: value for key, value in data.items() if key not in ("name", "step", "message", "detail", "text")}
     facts = ", ".join(
         f"{key} {value}"
         for key, value in rest.items()

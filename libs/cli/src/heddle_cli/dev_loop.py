@@ -29,9 +29,7 @@ _LOOK_AROUND = 2.0
 
 
 class DevLoop:
-    def __init__(
-        self, project: Project, listener: socket.socket, *, host: str, reload: bool, app: str
-    ) -> None:
+    def __init__(self, project: Project, listener: socket.socket, *, host: str, reload: bool, app: str) -> None:
         self._project = project
         self._listener = listener
         self._host = host
@@ -126,13 +124,9 @@ class DevLoop:
 
     def _on_change(self, watcher: Watcher) -> None:
         changed = watcher.changed()
-        _say(
-            f"changed: {', '.join(os.path.relpath(path) for path in changed[:3])}{' ...' if len(changed) > 3 else ''}"
-        )
+        _say(f"changed: {', '.join(os.path.relpath(path) for path in changed[:3])}{' ...' if len(changed) > 3 else ''}")
         if (mistake := syntax_error(changed)) is not None:
-            complain(
-                StartError(f"not reloaded: {mistake}", fix="correct it; the server goes on with what it has")
-            )
+            complain(StartError(f"not reloaded: {mistake}", fix="correct it; the server goes on with what it has"))
             return
         try:
             project = open_project(self._project.config.path)

@@ -143,9 +143,7 @@ class Dsn:
             kwargs["timeout"] = float(self.options["connect_timeout"])
         if "target_session_attrs" in self.options:
             kwargs["target_session_attrs"] = self.options["target_session_attrs"]
-        settings = {
-            key: self.options[key] for key in ("application_name", "search_path") if key in self.options
-        }
+        settings = {key: self.options[key] for key in ("application_name", "search_path") if key in self.options}
         settings |= {key: value for key, value in self.options.items() if key not in _KNOWN}
         settings |= _command_line_settings(self.options.get("options", ""))
         if settings:
@@ -192,9 +190,7 @@ def _query(text: str, name: str) -> dict[str, str]:
         # "+" is a plus sign in libpq URLs, not a space.
         pairs = parse_qsl(text.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(text))
     except ValueError:
-        raise InvalidDsn(
-            f"{name} has a malformed part after the question mark: use name=value&name=value"
-        ) from None
+        raise InvalidDsn(f"{name} has a malformed part after the question mark: use name=value&name=value") from None
     return dict(pairs)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from json import dumps
 from collections.abc import MutableMapping, Sequence
+from json import dumps
 from typing import Any, TextIO
 
 import orjson
@@ -100,9 +100,7 @@ def _dumps(fields: Any, **_: Any) -> str:
         return dumps(fields, default=str)
 
 
-def _drop_duplicates(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _drop_duplicates(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in _NOT_FIELDS:
         fields.pop(name, None)
     return fields

@@ -171,7 +171,7 @@ class Running:
 
     def _hear(self, keeper: subprocess.Popen[bytes]) -> None:
         """Wait for the keeper's word. A recovery after a crash may take long; the log line says what is going on."""
-        assert keeper.stdout is not None  # noqa: S101
+        assert keeper.stdout is not None
         with keeper.stdout as said:
             while not select.select([said], [], [], _NEWS_AFTER)[0]:
                 _log.warning("postgres_is_still_starting", extra={"log": str(self._run / "postgres.log")})
@@ -218,9 +218,7 @@ class EmbeddedPostgres:
         that its keeper was killed, `binaries` which programs to run; the defaults are the best the machine has.
         """
         default: Lifeline = "prctl" if sys.platform.startswith("linux") else "pipe"
-        running = Running(
-            data.resolve(), fast_unsafe=fast_unsafe, lifeline=lifeline or default, binaries=binaries
-        )
+        running = Running(data.resolve(), fast_unsafe=fast_unsafe, lifeline=lifeline or default, binaries=binaries)
         running._enter()
         return running
 

@@ -83,9 +83,7 @@ class LocalProjects:
                 self._create(path)
             return LocalRepository(path)
         except (pygit2.GitError, OSError) as fault:
-            raise GitFault(
-                f"the repository of project {project_id} cannot be opened: {reason(fault)}"
-            ) from fault
+            raise GitFault(f"the repository of project {project_id} cannot be opened: {reason(fault)}") from fault
 
     def _create(self, path: Path) -> None:
         """Make it under another name and rename it: it exists complete or not at all."""
@@ -289,9 +287,7 @@ def _check_size(change: NewCommit) -> None:
             raise GitTooLarge(f"{path} has {len(data)} bytes: at most {MAX_FILE_BYTES}")
 
 
-def _tree_with(
-    repo: pygit2.Repository, base: pygit2.Tree | None, files: Mapping[str, bytes | None]
-) -> pygit2.Oid:
+def _tree_with(repo: pygit2.Repository, base: pygit2.Tree | None, files: Mapping[str, bytes | None]) -> pygit2.Oid:
     index = pygit2.Index()
     if base is not None:
         index.read_tree(base)

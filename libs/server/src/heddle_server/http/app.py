@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from heddle_core.usecases.context import Ports
@@ -20,7 +21,7 @@ from heddle_server.http.middleware.cors import Cors
 from heddle_server.http.middleware.guard import Guard
 from heddle_server.http.middleware.observe import Observe
 from heddle_server.http.openapi import Schema, describe, operation_id, with_common_errors
-from heddle_server.http.options import HttpOptions
+from heddle_server.http.options import CorsRules, HttpOptions
 from heddle_server.http.routes.system import API_LEVEL
 from heddle_server.http.streams.live import Heartbeat
 
@@ -35,10 +36,32 @@ def build_api(ports: Ports, options: HttpOptions) -> ASGIApp:
     api.state.options = options
     api.state.heartbeat = Heartbeat(options.heartbeat_seconds)
     errors.install(api, production=options.production)
-    app: ASGIApp = Cors(api)
+    app = _with_cors(api, options.cors)
     if not options.authenticated:
-        app = Guard(app, allow_hosts=options.allow_hosts, allow_origins=options.allow_origins)
+        app = Guard(
+            app,
+            allow_hosts=options.allow_hosts,
+            allow_origins=options.allow_origins,
+            origin_pattern=options.cors.allow_origin_regex if options.cors else None,
+        )
     return Observe(app, RequestMetrics(options.metrics))
+
+
+def _with_cors(app: ASGIApp, rules: CorsRules | None) -> ASGIApp:
+    """Our policy, or the one of the project file, which then holds alone."""
+    if rules is None:
+        return Cors(app)
+    return CORSMiddleware(
+        app,
+        allow_origins=rules.allow_origins,
+        allow_methods=rules.allow_methods,
+        allow_headers=rules.allow_headers,
+        allow_credentials=rules.allow_credentials,
+        allow_origin_regex=rules.allow_origin_regex,
+        expose_headers=rules.expose_headers,
+        max_age=rules.max_age,
+        allow_private_network=True,
+    )
 
 
 class _Api(FastAPI):

@@ -81,6 +81,19 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(p.lower()).replace(r"\*", ".*") for p in patterns))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CorsRules:
+    """`http.cors` of the project file: replaces the default policy for browsers as a whole (server-api 18)."""
+
+    allow_origins: tuple[str, ...] = ()
+    allow_methods: tuple[str, ...] = ("GET",)
+    allow_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+    allow_origin_regex: str | None = None
+    expose_headers: tuple[str, ...] = ()
+    max_age: int = 600
+
+
 async def _always_ready() -> Readiness:
     return Readiness(health=Health.UP)
 
@@ -106,6 +119,7 @@ class HttpOptions:
 
     allow_origins: frozenset[str] = frozenset()
     allow_hosts: frozenset[str] = frozenset()
+    cors: CorsRules | None = None
     authenticated: bool = False
     production: bool = True
     max_body_bytes: int = 32 * MIB

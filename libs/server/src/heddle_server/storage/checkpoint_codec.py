@@ -232,9 +232,7 @@ def dump_checkpoint(
 def _version_of(channel: str, versions: ChannelVersions, new_versions: ChannelVersions) -> str | int | float:
     version = versions.get(channel, new_versions.get(channel))
     if version is None:
-        raise ValueError(
-            f"channel {channel!r} has a value but no version: add it to the checkpoint's channel_versions"
-        )
+        raise ValueError(f"channel {channel!r} has a value but no version: add it to the checkpoint's channel_versions")
     return version
 
 

@@ -78,9 +78,7 @@ SELECT b.version, NULL, '', '', 0, b.channel, b.type, b.blob
 _PAGE: Final = 1024
 
 
-async def read_checkpoint(
-    pool: asyncpg.Pool, thread: str, namespace: str, checkpoint_id: str | None
-) -> Stored | None:
+async def read_checkpoint(pool: asyncpg.Pool, thread: str, namespace: str, checkpoint_id: str | None) -> Stored | None:
     """A checkpoint by id, or the newest of a namespace. One statement."""
     record = await pool.fetchrow(_READ, thread, namespace, checkpoint_id)
     return Stored.from_head(thread, namespace, record)

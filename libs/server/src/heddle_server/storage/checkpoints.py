@@ -210,9 +210,7 @@ class PostgresSaver(SynchronousCalls):
     async def _keep_latest(self, threads: list[str]) -> None:
         delta = await self._pool.fetchval("SELECT heddle.delta_threads($1)", threads)
         if delta:
-            raise NotImplementedError(
-                f"keep_latest cannot prune threads that use a DeltaChannel: {', '.join(delta)}"
-            )
+            raise NotImplementedError(f"keep_latest cannot prune threads that use a DeltaChannel: {', '.join(delta)}")
         for thread in threads:
             await self._pool.execute("SELECT heddle.prune_checkpoints($1)", thread)
 

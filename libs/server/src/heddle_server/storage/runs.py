@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from heddle_core.domain.ids import RunId, ThreadId
 from heddle_core.domain.run import CancelAction, NewRun, Run, RunStatus
 from heddle_core.domain.thread import Page
+from heddle_core.ports.storage import QueueFigures
 from heddle_server.storage.run_codec import asked_checkpoint, encode_kwargs
 from heddle_server.storage.run_record import run_of
 from heddle_server.storage.tables import run, thread
@@ -188,6 +190,16 @@ class RunRows:
             .values(resting_status=case((thread.c.has_next, "interrupted"), else_="idle"), error=null())
         )
         await self._settle({one.thread_id})
+
+    async def figures(self) -> QueueFigures:
+        pending = run.c.status == RunStatus.PENDING
+        waited = func.max(func.now() - run.c.created_at).filter(pending)
+        found = await self._connection.execute(
+            select(func.count().filter(pending), func.count().filter(~pending), waited).where(_is_in_flight)
+        )
+        waiting, running, longest = found.one()
+        wait: timedelta = longest or timedelta()
+        return QueueFigures(pending=waiting, running=running, longest_wait=max(wait, timedelta()))
 
     async def watch(self, run_id: RunId) -> Run | None:
         return await self._maybe(update(run).where(run.c.run_id == run_id).values(watched=True).returning(*_EVERYTHING))

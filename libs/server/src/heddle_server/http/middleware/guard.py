@@ -6,6 +6,7 @@ Any web page can send requests to a loopback port from its visitor's browser. Th
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -19,8 +20,16 @@ from heddle_server.http.options import HOSTED_STUDIO
 class Guard:
     """Refuses foreign hosts (421) and foreign origins (403) before any work is done."""
 
-    def __init__(self, app: ASGIApp, *, allow_hosts: frozenset[str], allow_origins: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allow_hosts: frozenset[str],
+        allow_origins: frozenset[str],
+        origin_pattern: str | None = None,
+    ) -> None:
         self._app = app
+        self._pattern = None if origin_pattern is None else re.compile(origin_pattern)
         self._hosts = frozenset(h.lower() for h in allow_hosts)
         self._origins = frozenset(o.lower().rstrip("/") for o in allow_origins) | {HOSTED_STUDIO}
         self._refusal = lru_cache(maxsize=1024)(self._judge)
@@ -47,7 +56,10 @@ class Guard:
     def _judge(self, host: bytes | None, origin: bytes | None) -> tuple[int, str] | None:
         authority = (host or b"").decode("latin-1").lower()
         if host is not None and not self._is_our_name(authority):
-            return 421, f"This server does not answer for the host {authority!r}. Name it in ALLOW_HOSTS to permit it."
+            return (
+                421,
+                f"This server does not answer for the host {authority!r}. Name it in ALLOWED_HOSTS to permit it.",
+            )
         if origin is not None:
             page = origin.decode("latin-1").lower()
             if not self._may_call(page, authority):
@@ -60,6 +72,8 @@ class Guard:
 
     def _may_call(self, page: str, authority: str) -> bool:
         if "*" in self._origins or page in self._origins:
+            return True
+        if self._pattern is not None and self._pattern.fullmatch(page):
             return True
         return is_loopback(_host_of(page)) or page in (f"http://{authority}", f"https://{authority}")
 
