@@ -177,7 +177,9 @@ async def test_nothing_can_be_added_after_the_close(world: CheckpointWorld) -> N
     before = await world.rows("checkpoint_writes", ledger.thread)
 
     with pytest.raises(Unavailable, match="run is over"):
-        await world.saver.aput_writes(config_for(ledger, checkpoint_id=ledger.head), [("notes", ["late"])], str(uuid4()))
+        await world.saver.aput_writes(
+            config_for(ledger, checkpoint_id=ledger.head), [("notes", ["late"])], str(uuid4())
+        )
     assert await world.rows("checkpoint_writes", ledger.thread) == before
 
 
@@ -241,7 +243,9 @@ async def test_an_update_command_that_died_before_its_first_checkpoint_applies_o
     slow.add_edge(START, "ask")
     dying = await world.claim(thread)
     command = Command(resume="r1", update={"notes": ["updated"]})
-    doomed = asyncio.ensure_future(slow.compile(world.saver).ainvoke(command, config_for(dying), durability="async"))
+    doomed = asyncio.ensure_future(
+        slow.compile(world.saver).ainvoke(command, config_for(dying), durability="async")
+    )
     await asyncio.wait_for(reached.wait(), 5)
     await world.flusher.flush_now(dying)
     dying.lose()  # the process is gone: nothing it does from here on arrives
@@ -380,7 +384,9 @@ async def test_results_equal_those_of_the_memory_saver(world: CheckpointWorld, g
     ]
 
 
-async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_thread(world: CheckpointWorld) -> None:
+async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_thread(
+    world: CheckpointWorld,
+) -> None:
     from heddle_server.storage.checkpoints import LEDGER_KEY
     from heddle_server.storage.ledger import Ledger
     from heddle_server.storage.rows import WRITE_ROWS
@@ -392,7 +398,9 @@ async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_
     ledger = Ledger.detached(thread)
     config = config_on(thread, **{LEDGER_KEY: ledger})
     first = await graph.aupdate_state(config, {"notes": ["edited"]}, as_node="ask")
-    second = await graph.aupdate_state({"configurable": {**config["configurable"], **first["configurable"]}}, {"count": 7})
+    second = await graph.aupdate_state(
+        {"configurable": {**config["configurable"], **first["configurable"]}}, {"count": 7}
+    )
     state = await graph.aget_state({"configurable": {**config["configurable"], **second["configurable"]}})
     assert state.values == {"notes": ["start", "edited"], "count": 7}
     assert len([found async for found in graph.aget_state_history(config)]) == before + 2
@@ -402,5 +410,3 @@ async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_
     tail = ledger.take_tail()
     await world.pool.execute(WRITE_ROWS, [ledger.run_id], *tail.parameters())
     assert (await graph.aget_state(config_on(thread))).values == {"notes": ["start", "edited"], "count": 7}
-
-
