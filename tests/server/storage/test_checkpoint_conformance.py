@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid5
 
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -44,8 +43,8 @@ class ClaimedSaver(PostgresSaver):
     async def _claimed(self, config: Any) -> Any:
         thread = config["configurable"]["thread_id"]
         if thread not in self.ledgers:
-            self.ledgers[thread] = await self.world.claim(_uuid(thread))
-            self.ledgers[thread].thread = thread
+            claim = await self.world.claim()
+            self.ledgers[thread] = Ledger(claim.run_id, thread, claim.token)
         return {**config, "configurable": {**config["configurable"], LEDGER_KEY: self.ledgers[thread]}}
 
     async def aput(self, config: Any, *arguments: Any) -> Any:
@@ -59,6 +58,8 @@ class ClaimedSaver(PostgresSaver):
         claimed = await self._claimed(config)
         in_memory = await super().aget_tuple(claimed)
         await self.flush(config)
+        if in_memory and any(channel == "__interrupt__" for _, channel, _ in in_memory.pending_writes or ()):
+            await self.end_all()  # the writes of a task that interrupted leave with the close
         stored = await super().aget_tuple(config)
         assert in_memory == stored
         return in_memory
@@ -92,10 +93,6 @@ class ClaimedSaver(PostgresSaver):
         for ledger in self.ledgers.values():
             assert await self.world.close(ledger)
         self.ledgers.clear()
-
-
-def _uuid(thread: str) -> UUID:
-    return uuid5(UUID(int=0), thread)
 
 
 async def test_all_eight_capabilities_hold_through_claim_group_flush_and_fence(world: CheckpointWorld) -> None:

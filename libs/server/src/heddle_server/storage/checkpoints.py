@@ -20,8 +20,8 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    SerializerProtocol,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoint_codec import (
