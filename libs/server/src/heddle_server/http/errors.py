@@ -9,8 +9,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from heddle_core.domain import errors
+from heddle_core.domain.json import Json
 from heddle_server.http.answers import json_answer
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def install(api: FastAPI, *, production: bool) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return json_answer(problem_of(error.errors()), status=422)
+        return json_answer(problem_of(error.errors(), error.body), status=422)
 
     async def framework(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -80,18 +82,23 @@ def install(api: FastAPI, *, production: bool) -> None:
         text = "Internal Server Error" if production else f"Internal Server Error: {type(error).__name__}: {error}"
         return json_answer({"detail": text}, status=500)
 
+    async def left(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; the number is for our own log
+
     api.add_exception_handler(errors.HeddleError, said)
+    api.add_exception_handler(ClientDisconnect, left)
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, framework)
     api.add_exception_handler(Exception, unexpected)
 
 
-def problem_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def problem_of(found: Sequence[Mapping[str, Any]], body: Json) -> dict[str, Any]:
     """`detail` is the first problem; `errors` lists all when there are several.
 
     A union reports one problem per member; the ones that got deepest into the value say most, so they go first.
     """
-    told = sorted(({"field": _field(e["loc"]), "problem": _words(e)} for e in found), key=_depth, reverse=True)
+    told = [{"field": _field(problem, body), "problem": _words(problem)} for problem in found]
+    told.sort(key=_depth, reverse=True)
     if not told:
         return {"detail": "the request is not valid"}
     answer: dict[str, Any] = {"detail": f"{told[0]['field']}: {told[0]['problem']}"}
@@ -101,26 +108,29 @@ def problem_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _depth(problem: Mapping[str, str]) -> int:
-    return problem["field"].count(".")
+    return problem["field"].count(".") + problem["field"].count("[")
 
 
 def _words(problem: Mapping[str, Any]) -> str:
     if (words := _PLAIN_WORDS.get(problem["type"])) is not None:
         return words
-    text = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return text if text == problem["msg"] or text.startswith(("must", "needs")) else _must_be(text, problem)
+    text = str(problem["msg"])
+    if text.startswith("Input should be "):
+        return text.replace("Input should be", "must be", 1)
+    return text.removeprefix("Value error, ")
 
 
-def _must_be(text: str, problem: Mapping[str, Any]) -> str:
-    return text if str(problem["msg"]).startswith("Value error") else f"must be {text}"
-
-
-def _field(location: Sequence[Any]) -> str:
-    """`body.config.tags[0]`; the names that pydantic gives to members of a union are not part of any path."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part.isidentifier() or ("." not in part and "[" not in part and "-" not in part):
-            path += f".{part}" if path else part
-    return path or "body"
+def _field(problem: Mapping[str, Any], body: Json) -> str:
+    """`body.config.tags[0]`. Pydantic puts the names of union members into its paths; the body tells them apart."""
+    location: Sequence[Any] = problem["loc"]
+    if location[0] != "body":
+        return ".".join(map(str, location))
+    path, here = "body", body
+    for place, part in enumerate(location[1:], start=2):
+        if isinstance(here, list) and isinstance(part, int) and part < len(here):
+            path, here = f"{path}[{part}]", here[part]
+        elif isinstance(here, dict) and part in here:
+            path, here = f"{path}.{part}", here[part]
+        elif place == len(location) and problem["type"] == "missing":
+            path = f"{path}.{part}"
+    return path

@@ -59,8 +59,46 @@ def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str) -> 
     for operation in _operations(document):
         stem = _camel(operation["operationId"])
         for parameter in operation.get("parameters", ()):
-            parameter["schema"] = _named(parameter["schema"], stem + _camel(parameter["name"]), schemas)
+            parameter["schema"] = _named(_present(parameter["schema"]), stem + _camel(parameter["name"]), schemas)
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            _allow_nulls(content["schema"], schemas, set())
     return document
+
+
+def _present(schema: Schema) -> Schema:
+    """A parameter is there or not; it cannot be null."""
+    members = [member for member in schema.get("anyOf", ()) if member.get("type") != "null"]
+    if len(members) != 1:
+        return {**schema, "anyOf": members} if members else schema
+    return {**members[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
+
+
+def _allow_nulls(schema: Schema, schemas: dict[str, Schema], seen: set[str]) -> None:
+    """In bodies null counts as absent, so every field that may be left out may be null."""
+    reference = schema.get("$ref", "").rpartition("/")[2]
+    if reference:
+        if reference not in seen:
+            seen.add(reference)
+            _allow_nulls(schemas[reference], schemas, seen)
+        return
+    for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        _allow_nulls(part, schemas, seen)
+    required = schema.get("required", ())
+    for name, part in schema.get("properties", {}).items():
+        _allow_nulls(part, schemas, seen)
+        if name not in required:
+            schema["properties"][name] = _or_null(part)
+
+
+def _or_null(schema: Schema) -> Schema:
+    members = schema.get("anyOf")
+    if members is not None:
+        return schema if {"type": "null"} in members else {**schema, "anyOf": [*members, {"type": "null"}]}
+    if "type" not in schema and "$ref" not in schema:
+        return schema  # anything at all
+    told: Schema = {key: schema[key] for key in ("title", "description", "default", "deprecated") if key in schema}
+    rest = {key: value for key, value in schema.items() if key not in told}
+    return {**told, "anyOf": [rest, {"type": "null"}]}
 
 
 def _operations(document: Schema) -> Iterator[Schema]:

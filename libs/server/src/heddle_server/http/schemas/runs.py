@@ -120,7 +120,7 @@ class RunCreate(Body):
     on_completion: Literal["delete", "keep"] = "delete"
     after_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS, allow_inf_nan=False, strict=True)] = 0.0
     durability: Durability | None = None
-    checkpoint_during: StrictBool | None = Field(default=None, deprecated=True)
+    checkpoint_during: StrictBool | None = Field(default=None, json_schema_extra={"deprecated": True})
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
