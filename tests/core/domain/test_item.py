@@ -63,6 +63,7 @@ def test_a_filter_is_read_as_conditions(wanted: JsonObject, expected: list[tuple
         {"a": {"$lt": [1]}},
         {"a": {"$eq": "\x00"}},
         {"\x00": 1},
+        {str(n): n for n in range(101)},
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(wanted: JsonObject) -> None:

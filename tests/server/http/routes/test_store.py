@@ -170,6 +170,13 @@ async def test_bad_requests_are_told_apart_and_the_field_is_named(
     assert re.search(why, answer.json()["detail"])
 
 
+async def test_a_filter_may_have_as_many_conditions_as_the_limit_says(client: httpx.AsyncClient) -> None:
+    value = {f"k{n}": n for n in range(100)}
+    await put(client, ["a"], "all", value)
+    await put(client, ["a"], "almost", {**value, "k99": 0})
+    assert [item["key"] for item in await search(client, filter=value)] == ["all"]
+
+
 @pytest.mark.parametrize("operand", [1, "x", None, True, [1], {"a": 1}, {}, -0.0, 1e300])
 @pytest.mark.parametrize("operator", [None, "$eq", "$ne"])
 async def test_any_json_can_be_asked_for(client: httpx.AsyncClient, operator: str | None, operand: Any) -> None:
