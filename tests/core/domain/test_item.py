@@ -34,7 +34,7 @@ def test_a_namespace_is_refused(namespace: tuple[str, ...], error: type[HeddleEr
 
 @pytest.mark.parametrize("key", ["", "ü" * 513, "\x00", "\ud800"])
 def test_a_key_is_refused(key: str) -> None:
-    with pytest.raises(InvalidRequest, match="^key: "):
+    with pytest.raises(InvalidRequest, match=r"^key: "):
         check_key(key, "key")
 
 
@@ -63,8 +63,9 @@ def test_a_filter_is_read_as_conditions(wanted: JsonObject, expected: list[tuple
         {"a": {"$lt": [1]}},
         {"a": {"$eq": "\x00"}},
         {"\x00": 1},
+        {str(n): n for n in range(101)},
     ],
 )
 def test_a_filter_that_means_nothing_is_refused(wanted: JsonObject) -> None:
-    with pytest.raises(InvalidRequest, match="^filter"):
+    with pytest.raises(InvalidRequest, match=r"^filter"):
         conditions(wanted, "filter")

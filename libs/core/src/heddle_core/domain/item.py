@@ -18,6 +18,8 @@ MAX_LABELS = 64
 MAX_NAMESPACE_BYTES = 1024
 MAX_KEY_BYTES = 1024
 
+MAX_CONDITIONS = 100
+
 ANY_LABEL = "*"
 RESERVED_ROOT = "langgraph"
 
@@ -93,7 +95,10 @@ def check_namespace(namespace: Sequence[str], field: str) -> None:
 def conditions(wanted: JsonObject, field: str) -> tuple[Condition, ...]:
     """Read a filter: a key maps to the value it must equal, or to an object of operators and operands."""
     check_json(wanted, field)
-    return tuple(found for key, given in wanted.items() for found in _conditions_of(key, given, f"{field}.{key}"))
+    read = tuple(found for key, given in wanted.items() for found in _conditions_of(key, given, f"{field}.{key}"))
+    if len(read) > MAX_CONDITIONS:
+        raise InvalidRequest(f"must not have more than {MAX_CONDITIONS} conditions", field=field)
+    return read
 
 
 def _conditions_of(key: str, given: Json, field: str) -> list[Condition]:

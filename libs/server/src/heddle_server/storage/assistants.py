@@ -75,7 +75,7 @@ class AssistantRows:
         statement = (
             update(assistant)
             .where(assistant.c.assistant_id == assistant_id)
-            .where(older.assistant_id == assistant_id, older.version == version)
+            .where(older.assistant_id == assistant.c.assistant_id, older.version == version)
             .values(version=older.version, updated_at=func.now(), **{name: older[name] for name in _CONTENT})
             .returning(*_columns(assistant))
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from heddle_core.domain.item import ANY_LABEL, Namespace
+from heddle_core.domain.item import ANY_LABEL, Condition, Namespace, Operator
 from heddle_core.ports.storage import ItemFilter, NamespaceFilter
 
 # Promise: in one statement, every item asked for that exists.
@@ -65,28 +65,24 @@ SELECT namespace, key, value::text AS value, created_at, updated_at
 _WITHIN = """
    AND namespace >= CAST(:first AS text[]) AND namespace < CAST(:beyond AS text[])"""
 
-# Numbers are compared with numbers and strings with strings; a missing key meets nothing (domain/item.py).
-_MEETS = """
-   AND NOT EXISTS (
-     SELECT FROM unnest(CAST(:names AS text[]), CAST(:operators AS text[]), CAST(:operands AS text[]))
-                 AS condition (name, operator, operand),
-            LATERAL (SELECT value -> condition.name AS has, CAST(condition.operand AS jsonb) AS wants) AS pair
-      WHERE (CASE condition.operator
-               WHEN '$eq' THEN has = wants
-               WHEN '$ne' THEN has <> wants
-               ELSE CASE
-                 WHEN jsonb_typeof(has) <> jsonb_typeof(wants) THEN false
-                 WHEN jsonb_typeof(has) = 'number' THEN
-                   CASE condition.operator WHEN '$gt' THEN has > wants WHEN '$gte' THEN has >= wants
-                                           WHEN '$lt' THEN has < wants WHEN '$lte' THEN has <= wants END
-                 ELSE
-                   CASE condition.operator
-                     WHEN '$gt' THEN (has #>> '{}') COLLATE "C" > (wants #>> '{}')
-                     WHEN '$gte' THEN (has #>> '{}') COLLATE "C" >= (wants #>> '{}')
-                     WHEN '$lt' THEN (has #>> '{}') COLLATE "C" < (wants #>> '{}')
-                     WHEN '$lte' THEN (has #>> '{}') COLLATE "C" <= (wants #>> '{}') END
-               END
-             END) IS NOT TRUE)"""
+# What a condition is in SQL. A missing key gives NULL, which meets nothing (domain/item.py).
+_EQUALITY = """
+   AND value -> CAST(:name{n} AS text) {sign} CAST(:operand{n} AS jsonb)"""
+_OF_NUMBERS = """
+   AND jsonb_typeof(value -> CAST(:name{n} AS text)) = 'number'
+   AND value -> CAST(:name{n} AS text) {sign} CAST(:operand{n} AS jsonb)"""
+_OF_STRINGS = """
+   AND jsonb_typeof(value -> CAST(:name{n} AS text)) = 'string'
+   AND (value ->> CAST(:name{n} AS text)) COLLATE "C" {sign} (CAST(:operand{n} AS jsonb) #>> '{{}}')"""
+
+_SIGNS = {
+    Operator.EQ: "=",
+    Operator.NE: "<>",
+    Operator.GT: ">",
+    Operator.GTE: ">=",
+    Operator.LT: "<",
+    Operator.LTE: "<=",
+}
 
 _NEWEST_FIRST = """
  ORDER BY updated_at DESC, namespace, key
@@ -139,9 +135,13 @@ def lock(keys: list[tuple[Namespace, str]]) -> Statement:
 
 def search(wanted: ItemFilter, limit: int, offset: int) -> Statement:
     within = _range(wanted.prefix)
-    meets = _conditions(wanted)
-    sql = _SEARCH + (_WITHIN if within else "") + (_MEETS if meets else "") + _NEWEST_FIRST
-    return Statement(sql, {**within, **meets, "limit": limit, "offset": offset})
+    sql = _SEARCH + (_WITHIN if within else "")
+    values: dict[str, Any] = {**within, "limit": limit, "offset": offset}
+    for n, condition in enumerate(wanted.conditions):
+        sql += _condition(n, condition)
+        values[f"name{n}"] = condition.key
+        values[f"operand{n}"] = orjson.dumps(condition.operand).decode()
+    return Statement(sql + _NEWEST_FIRST, values)
 
 
 def namespaces(wanted: NamespaceFilter) -> Statement:
@@ -170,14 +170,14 @@ def numbered(statement: Statement) -> tuple[str, list[Any]]:
     return sql, [statement.values[name] for name in names]
 
 
-@cache
+@lru_cache(maxsize=256)  # there are as many statements as shapes of filters
 def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     names: dict[str, int] = {}
 
     def place(match: re.Match[str]) -> str:
         return f"${names.setdefault(match[1], len(names) + 1)}"
 
-    return re.sub(r"(?<![:\w]):([a-z_]+)", place, sql), tuple(names)
+    return re.sub(r"(?<![:\w]):([a-z_0-9]+)", place, sql), tuple(names)
 
 
 def _addresses(keys: list[tuple[Namespace, str]]) -> dict[str, Any]:
@@ -190,11 +190,9 @@ def _range(prefix: Namespace) -> dict[str, Any]:
     return {"first": list(prefix), "beyond": [*prefix[:-1], prefix[-1] + "\x01"]}
 
 
-def _conditions(wanted: ItemFilter) -> dict[str, Any]:
-    if not wanted.conditions:
-        return {}
-    return {
-        "names": [condition.key for condition in wanted.conditions],
-        "operators": [str(condition.operator) for condition in wanted.conditions],
-        "operands": [orjson.dumps(condition.operand).decode() for condition in wanted.conditions],
-    }
+def _condition(n: int, condition: Condition) -> str:
+    if not condition.operator.orders:
+        form = _EQUALITY
+    else:
+        form = _OF_STRINGS if isinstance(condition.operand, str) else _OF_NUMBERS
+    return form.format(n=n, sign=_SIGNS[condition.operator])
