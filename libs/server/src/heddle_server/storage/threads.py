@@ -66,6 +66,7 @@ UPDATE heddle.thread
  WHERE thread_id = $1
 """
 
+_STATUS = {status.value: status for status in ThreadStatus}
 _SORTABLE = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
 
@@ -103,6 +104,8 @@ class ThreadRows:
         return await self._one(_MERGE_METADATA, thread_id, metadata.decode())
 
     async def search(self, wanted: ThreadFilter, page: Page) -> Sequence[Thread]:
+        """Wants a connection with `plan_cache_mode = force_custom_plan`: whether the metadata index or the order by
+        time is the way in depends on the filter, and a generic plan takes the wrong one for all."""
         parameters: list[object] = []
         bind = _binder(parameters)
         columns = f"{_columns(page.select)}, {_extracted(page.extract, bind)}"
@@ -111,7 +114,7 @@ class ThreadRows:
             f"ORDER BY {_order(page)} LIMIT {bind(page.limit)} OFFSET {bind(page.offset)}"
         )
         found = await self._connection.exec_driver_sql(statement, tuple(parameters))
-        return [_thread(row) for row in found]
+        return [_thread(row) for row in found.all()]
 
     async def count(self, wanted: ThreadFilter) -> int:
         parameters: list[object] = []
@@ -220,7 +223,7 @@ def _thread(row: Any) -> Thread:
         created_at=created_at,
         updated_at=updated_at,
         state_updated_at=state_updated_at,
-        status=ThreadStatus(status),
+        status=_STATUS[status],
         metadata=Encoded(metadata.encode()),
         config=Encoded(config.encode()),
         values=_text(values),

@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import BaseModel, Field, model_validator
+from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import InvalidRequest
 from heddle_core.domain.json import Encoded, Json, JsonObject
 from heddle_core.ports.graph_runtime import StateUpdate
 from heddle_server.http.schemas.jsonb import PlainText, jsonb
+from heddle_server.http.schemas.threads import StateValues
 from heddle_server.http.schemas.wire import Body
 
 _STATE_FIELDS = frozenset(
@@ -62,12 +64,17 @@ class StateAtCheckpoint(Body):
     select: list[str] | None = None
 
 
+# Named, because generated clients stumble over unions without a name.
+StateUpdateValues = TypeAliasType("StateUpdateValues", dict[str, Any] | list[dict[str, Any] | None])
+Before = TypeAliasType("Before", UUID | CheckpointBody)
+
+
 class StateUpdateBody(Body):
     """An update. A list of values is applied as so many steps; `values` null forks or clears, as `as_node` says."""
 
     nullable: ClassVar[frozenset[str]] = frozenset({"values"})
 
-    values: dict[str, Any] | list[dict[str, Any] | None] | None = None
+    values: StateUpdateValues | None = None
     as_node: str | None = None
     checkpoint: CheckpointBody | None = None
     checkpoint_id: UUID | None = None
@@ -90,7 +97,7 @@ class StatePatch(Body):
 
 class HistoryBody(Body):
     limit: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
-    before: UUID | CheckpointBody | None = None
+    before: Before | None = None
     metadata: dict[str, Any] | None = None
     checkpoint: CheckpointBody | None = None
     select: list[str] | None = None
@@ -118,7 +125,7 @@ class CheckpointOut(BaseModel):
 class StateOut(BaseModel):
     """The state of a thread at a checkpoint; with `select` only the fields it names."""
 
-    values: dict[str, Any] | list[Any] | None = None
+    values: StateValues | None = None
     next: list[str] | None = None
     tasks: list[dict[str, Any]] | None = None
     metadata: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import InvalidRequest
 from heddle_core.domain.ids import ThreadId
@@ -42,11 +43,14 @@ _HIGHEST_OFFSET = 2**31 - 1
 
 Metadata = dict[str, Any]
 
+# Named, because generated clients stumble over unions without a name.
+StateValues = TypeAliasType("StateValues", dict[str, Any] | list[Any])
+
 
 class UpdateBody(Body):
     """One update of a superstep."""
 
-    values: dict[str, Any] | list[Any] | None = None
+    values: StateValues | None = None
     command: dict[str, Any] | None = None
     as_node: str | None = None
 
@@ -152,7 +156,7 @@ class ThreadOut(BaseModel):
     metadata: Metadata
     config: dict[str, Any]
     status: ThreadStatus
-    values: dict[str, Any] | list[Any] | None
+    values: StateValues | None
     interrupts: dict[str, Any]
     error: dict[str, Any] | None
 
@@ -167,7 +171,7 @@ class FoundThreadOut(BaseModel):
     metadata: Metadata | None = None
     config: dict[str, Any] | None = None
     status: ThreadStatus | None = None
-    values: dict[str, Any] | list[Any] | None = None
+    values: StateValues | None = None
     interrupts: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     extracted: dict[str, Any] | None = None
