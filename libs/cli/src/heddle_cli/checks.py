@@ -51,9 +51,7 @@ def examine(config: Path | None) -> Iterator[Finding]:
         return
     yield _ok("project", str(project.config.path))
     for warning in project.config.warnings:
-        yield Finding(
-            level=Level.WARNING, subject="project", message=warning, fix="correct or remove the key"
-        )
+        yield Finding(level=Level.WARNING, subject="project", message=warning, fix="correct or remove the key")
     yield _settings(project)
     yield from _data_dir(project)
     yield from _database(project)
@@ -156,9 +154,7 @@ async def _ask(dsn: Dsn) -> tuple[int, bool]:
     connection = await asyncpg.connect(**{"timeout": 10, **dsn.asyncpg_kwargs()})
     try:
         version = await connection.fetchval("SELECT current_setting('server_version_num')::int / 10000")
-        vector = await connection.fetchval(
-            "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'"
-        )
+        vector = await connection.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
         return int(version), bool(vector)
     finally:
         await connection.close()
@@ -208,11 +204,11 @@ async def _revisions(dsn: Dsn, guests: tuple[Path, ...]) -> tuple[str, ...]:
 
 
 def _graphs(project: Project) -> Iterator[Finding]:
+    from heddle_server.graphs.loader import GraphLoader
+    from heddle_server.graphs.sources import GraphSpec
     from langgraph.checkpoint.memory import InMemorySaver
 
     from heddle_server import environment
-    from heddle_server.graphs.loader import GraphLoader
-    from heddle_server.graphs.sources import GraphSpec
 
     environment.export(project.config)
     config = project.config

@@ -41,9 +41,7 @@ class Child:
     ) -> None:
         orders, self._orders = os.pipe()
         self.news, news = os.pipe()
-        job = Job(
-            config=str(config), listener=listener.fileno(), orders=orders, news=news, grace=grace, app=app
-        )
+        job = Job(config=str(config), listener=listener.fileno(), orders=orders, news=news, grace=grace, app=app)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "heddle_cli.server_process", json.dumps(asdict(job))],

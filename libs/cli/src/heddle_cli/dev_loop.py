@@ -29,9 +29,7 @@ _LOOK_AROUND = 2.0
 
 
 class DevLoop:
-    def __init__(
-        self, project: Project, listener: socket.socket, *, host: str, reload: bool, app: str
-    ) -> None:
+    def __init__(self, project: Project, listener: socket.socket, *, host: str, reload: bool, app: str) -> None:
         self._project = project
         self._listener = listener
         self._host = host
@@ -87,7 +85,7 @@ class DevLoop:
         return told
 
     def _look_after_children(self) -> int | None:
-        """Act on what children said and on those that ended. Returns an exit code when there is no point in going on."""
+        """Act on what children said and on those that ended. Returns an exit code when going on is pointless."""
         code = None
         if self._starting is not None and select.select([self._starting.news], [], [], 0)[0]:
             code = self._on_news(self._starting)
@@ -126,13 +124,9 @@ class DevLoop:
 
     def _on_change(self, watcher: Watcher) -> None:
         changed = watcher.changed()
-        _say(
-            f"changed: {', '.join(os.path.relpath(path) for path in changed[:3])}{' ...' if len(changed) > 3 else ''}"
-        )
+        _say(f"changed: {', '.join(os.path.relpath(path) for path in changed[:3])}{' ...' if len(changed) > 3 else ''}")
         if (mistake := syntax_error(changed)) is not None:
-            complain(
-                StartError(f"not reloaded: {mistake}", fix="correct it; the server goes on with what it has")
-            )
+            complain(StartError(f"not reloaded: {mistake}", fix="correct it; the server goes on with what it has"))
             return
         try:
             project = open_project(self._project.config.path)

@@ -50,17 +50,13 @@ def explain_database(error: BaseException, database: Dsn | None) -> StartError |
             fix="raise max_connections, or lower LANGGRAPH_POSTGRES_POOL_MAX_SIZE",
         )
     if from_driver and kind in ("CannotConnectNowError", "ConnectionDoesNotExistError"):
-        return StartError(
-            f"{where} does not take connections now: {error}", fix="wait until it is up, and start again"
-        )
+        return StartError(f"{where} does not take connections now: {error}", fix="wait until it is up, and start again")
     if from_driver and kind == "InsufficientPrivilegeError":
         return StartError(
             f"the user of {where} may not do what is needed: {error}",
             fix="make it the owner of the database: ALTER DATABASE ... OWNER TO ...",
         )
-    if isinstance(error, _UNREACHABLE) and not isinstance(
-        error, FileExistsError | PermissionError | IsADirectoryError
-    ):
+    if isinstance(error, _UNREACHABLE) and not isinstance(error, FileExistsError | PermissionError | IsADirectoryError):
         return StartError(
             f"cannot reach {where}: {error or kind}",
             fix="start that database or correct DATABASE_URL; unset it to use the embedded one",

@@ -75,7 +75,7 @@ def start_database(project: Project) -> Running | None:
 def variables(project: Project, running: Running | None) -> dict[str, str]:
     """What a server process and its graphs must find in their environment."""
     dsn = project.database or (running.address() if running else None)
-    assert dsn is not None  # noqa: S101
+    assert dsn is not None
     return {"DATABASE_URL": dsn.libpq_url(), "HEDDLE_DATA_DIR": str(project.data_dir)}
 
 
@@ -100,12 +100,8 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def address_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host", metavar="ADDRESS", help="the address to listen on (default: HOST, else 127.0.0.1)"
-    )
-    parser.add_argument(
-        "--port", type=_port, metavar="NUMBER", help="the port to listen on (default: PORT, else 2024)"
-    )
+    parser.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: HOST, else 127.0.0.1)")
+    parser.add_argument("--port", type=_port, metavar="NUMBER", help="the port to listen on (default: PORT, else 2024)")
     parser.add_argument(
         "--allow-unauthenticated",
         action="store_true",

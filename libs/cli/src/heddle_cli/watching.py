@@ -45,11 +45,7 @@ def _editable_libraries() -> Iterator[Path]:
 
 
 def _matters(folder: Path) -> bool:
-    return (
-        folder.name not in _IGNORED
-        and not folder.name.startswith(".")
-        and not folder.name.endswith(".egg-info")
-    )
+    return folder.name not in _IGNORED and not folder.name.startswith(".") and not folder.name.endswith(".egg-info")
 
 
 class Watcher:

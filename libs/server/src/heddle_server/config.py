@@ -65,13 +65,9 @@ NOT_YET = {
     "http.logging_headers": "request headers in logs",
 }
 # Surfaces this version does not have: switching them off asks for nothing.
-_ABSENT = frozenset(
-    {"disable_mcp", "disable_a2a", "disable_ui", "disable_webhooks", "disable_event_streaming"}
-)
+_ABSENT = frozenset({"disable_mcp", "disable_a2a", "disable_ui", "disable_webhooks", "disable_event_streaming"})
 # Surfaces it has, which stay on.
-_ALWAYS_ON = frozenset(
-    {"disable_assistants", "disable_threads", "disable_runs", "disable_store", "disable_meta"}
-)
+_ALWAYS_ON = frozenset({"disable_assistants", "disable_threads", "disable_runs", "disable_store", "disable_meta"})
 _KNOWN = frozenset({"graphs", "dependencies", "env", "http", "store", "checkpointer"})
 
 
@@ -218,13 +214,9 @@ class _Reader:
         try:
             text = self._file.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
-            raise ConfigError(
-                f"{self._file} does not exist", fix="check the path given with --config"
-            ) from None
+            raise ConfigError(f"{self._file} does not exist", fix="check the path given with --config") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{self._file} cannot be read: {error}", fix="make it a readable UTF-8 file"
-            ) from None
+            raise ConfigError(f"{self._file} cannot be read: {error}", fix="make it a readable UTF-8 file") from None
         try:
             content = json.loads(text, object_pairs_hook=self._no_duplicates)
         except json.JSONDecodeError as error:
@@ -245,9 +237,7 @@ class _Reader:
     def _graphs(self, value: Any) -> dict[str, GraphEntry]:
         graphs = self._object("graphs", value)
         if not graphs:
-            raise self._wrong(
-                "graphs", "names no graph", 'add one: {"graphs": {"my_agent": "./my_agent.py:graph"}}'
-            )
+            raise self._wrong("graphs", "names no graph", 'add one: {"graphs": {"my_agent": "./my_agent.py:graph"}}')
         return {graph_id: self._graph(graph_id, entry) for graph_id, entry in graphs.items()}
 
     def _graph(self, graph_id: str, entry: Any) -> GraphEntry:
@@ -268,9 +258,7 @@ class _Reader:
         if not place or not variable.isidentifier():
             raise self._wrong(key, f"{entry!r} does not name a variable", example)
         if place.endswith((".ts", ".js", ".mts", ".mjs", ".tsx", ".jsx", ".cjs", ".cts")):
-            raise self._wrong(
-                key, "JavaScript graphs are not supported", "name a Python graph, or remove the entry"
-            )
+            raise self._wrong(key, "JavaScript graphs are not supported", "name a Python graph, or remove the entry")
         if not place.endswith(".py") and "/" not in place:
             return GraphEntry(graph_id=graph_id, module=place, variable=variable, description=description)
         path = (self._file.parent / place).resolve()
@@ -289,9 +277,7 @@ class _Reader:
                 continue
             folder = (self._file.parent / entry).resolve()
             if not folder.is_dir():
-                raise self._wrong(
-                    f"dependencies[{index}]", f"there is no folder {folder}", "correct the path"
-                )
+                raise self._wrong(f"dependencies[{index}]", f"there is no folder {folder}", "correct the path")
             paths.append(folder)
         return tuple(paths), tuple(packages)
 
@@ -303,9 +289,7 @@ class _Reader:
             if not file.exists() and file.name == ".env":
                 return {}, file  # the usual name: people make it when they have something to put in it
             if not file.is_file():
-                raise self._wrong(
-                    "env", f"there is no file {file}", f"make it, or remove the key: touch '{file}'"
-                )
+                raise self._wrong("env", f"there is no file {file}", f"make it, or remove the key: touch '{file}'")
             return read_env_file(file), file
         env = {}
         for name, text in self._object("env", value).items():
@@ -320,18 +304,14 @@ class _Reader:
                 self._refuse(f"http.{key}", value)
             elif key in _ALWAYS_ON and value:
                 raise self._wrong(f"http.{key}", "this version cannot switch it off", "remove the key")
-        self._warn_unknown(
-            "http", http, ("cors", "configurable_headers", *_ABSENT, *_ALWAYS_ON, *_parts("http."))
-        )
+        self._warn_unknown("http", http, ("cors", "configurable_headers", *_ABSENT, *_ALWAYS_ON, *_parts("http.")))
         cors = http.get("cors")
         headers = http.get("configurable_headers")
         return HttpOptions(
             cors=None if cors is None else self._cors(self._object("http.cors", cors)),
             configurable_headers=HeaderRule()
             if headers is None
-            else self._headers(
-                "http.configurable_headers", self._object("http.configurable_headers", headers)
-            ),
+            else self._headers("http.configurable_headers", self._object("http.configurable_headers", headers)),
         )
 
     def _cors(self, cors: dict[str, Any]) -> Cors:
@@ -341,9 +321,7 @@ class _Reader:
                 given[name] = tuple(self._texts(f"http.cors.{name}", cors[name]))
         if (credentials := cors.get("allow_credentials")) is not None:
             if not isinstance(credentials, bool):
-                raise self._wrong(
-                    "http.cors.allow_credentials", "must be true or false", "write it without quotes"
-                )
+                raise self._wrong("http.cors.allow_credentials", "must be true or false", "write it without quotes")
             given["allow_credentials"] = credentials
         if (max_age := cors.get("max_age")) is not None:
             if isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0:

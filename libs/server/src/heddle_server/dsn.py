@@ -127,11 +127,8 @@ class Dsn:
         Certificate files travel in a `dsn`, the only way in which asyncpg takes them.
         """
         kwargs: dict[str, Any] = {"port": self.port}
-        for key, value in (("host", self.host), ("user", self.user), ("password", self.password)):
-            if value is not None:
-                kwargs[key] = value
-        if self.database is not None:
-            kwargs["database"] = self.database
+        given = {"host": self.host, "user": self.user, "password": self.password, "database": self.database}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         if self.is_socket:
             kwargs["ssl"] = False  # PGSSLMODE in the environment is meant for other servers
         elif files := {key: self.options[key] for key in _SSL_FILES if key in self.options}:
@@ -143,9 +140,7 @@ class Dsn:
             kwargs["timeout"] = float(self.options["connect_timeout"])
         if "target_session_attrs" in self.options:
             kwargs["target_session_attrs"] = self.options["target_session_attrs"]
-        settings = {
-            key: self.options[key] for key in ("application_name", "search_path") if key in self.options
-        }
+        settings = {key: self.options[key] for key in ("application_name", "search_path") if key in self.options}
         settings |= {key: value for key, value in self.options.items() if key not in _KNOWN}
         settings |= _command_line_settings(self.options.get("options", ""))
         if settings:
@@ -192,9 +187,7 @@ def _query(text: str, name: str) -> dict[str, str]:
         # "+" is a plus sign in libpq URLs, not a space.
         pairs = parse_qsl(text.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(text))
     except ValueError:
-        raise InvalidDsn(
-            f"{name} has a malformed part after the question mark: use name=value&name=value"
-        ) from None
+        raise InvalidDsn(f"{name} has a malformed part after the question mark: use name=value&name=value") from None
     return dict(pairs)
 
 

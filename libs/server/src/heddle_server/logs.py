@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from json import dumps
 from collections.abc import MutableMapping, Sequence
+from json import dumps
 from typing import Any, TextIO
 
 import orjson
@@ -21,7 +21,7 @@ __all__ = ["configure"]
 
 # Chatter of libraries below what a person on call wants; DEBUG shows all of it.
 _QUIET = ("uvicorn.error", "httpx", "httpcore", "watchfiles", "alembic", "asyncio", "openai", "urllib3")
-_NOT_FIELDS = ("color_message",)  # uvicorn's copy of its message, with escape codes
+_NOT_FIELDS = ("color_message", "message", "asctime")  # copies of the event that formatters leave in the record
 
 
 def configure(level: str = "INFO", *, json: bool = False, stream: TextIO | None = None) -> None:
@@ -100,9 +100,7 @@ def _dumps(fields: Any, **_: Any) -> str:
         return dumps(fields, default=str)
 
 
-def _drop_duplicates(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _drop_duplicates(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in _NOT_FIELDS:
         fields.pop(name, None)
     return fields

@@ -60,16 +60,12 @@ class LogLevel(StrEnum):
 
 
 def _comma_list(value: Any) -> Any:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _upper(value: Any) -> Any:
     return (
-        {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(value.upper(), value.upper())
-        if isinstance(value, str)
-        else value
+        {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
     )
 
 
@@ -83,9 +79,7 @@ _List = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 class Settings(BaseModel):
     """What the environment says. Field aliases are the names of the variables."""
 
-    model_config = ConfigDict(
-        frozen=True, arbitrary_types_allowed=True, populate_by_name=True, extra="forbid"
-    )
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
     database: Dsn | None = Field(
         None,
@@ -98,13 +92,11 @@ class Settings(BaseModel):
     data_dir: Path = Field(
         Path(environment.DEFAULT_DATA_DIR),
         alias="HEDDLE_DATA_DIR",
-        description="Where all data lives (pg/, projects/, objects/, keys/), mode 0700. A relative path is relative to the "
-        "project's folder. Alias: WORKDIR.",
+        description="Where all data lives (pg/, projects/, objects/, keys/), mode 0700. A relative path is relative "
+        "to the project's folder. Alias: WORKDIR.",
     )
     host: str = Field("127.0.0.1", alias="HOST", description="The address to listen on.")
-    port: int = Field(
-        2024, alias="PORT", ge=0, le=65535, description="The port to listen on; 0 takes a free one."
-    )
+    port: int = Field(2024, alias="PORT", ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     environment: Annotated[Environment, BeforeValidator(_lower)] = Field(
         Environment.PRODUCTION,
         alias="ENVIRONMENT",
@@ -126,7 +118,8 @@ class Settings(BaseModel):
     allowed_hosts: _List = Field(
         (),
         alias="ALLOWED_HOSTS",
-        description="Names this server may be called by in the Host header, besides loopback; comma separated, `*` for all.",
+        description="Names this server may be called by in the Host header, besides loopback; comma separated, "
+        "`*` for all.",
         examples=["agents.example.com"],
     )
     max_body_bytes: int = Field(
@@ -218,7 +211,7 @@ class Settings(BaseModel):
             name = ".".join(str(part) for part in first["loc"][:1])
             raise ConfigError(
                 f"{name} is wrong: {first['msg'][:1].lower()}{first['msg'][1:]} (it is {first['input']!r})",
-                fix=f"correct it, or unset it for its default; see: python -m heddle_server.settings",
+                fix="correct it, or unset it for its default; see: python -m heddle_server.settings",
             ) from None
 
 
@@ -249,8 +242,8 @@ def markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Settings are environment variables. The `env` of `agent.json` (a file or a map) is read too; a variable that is",
-        "really set wins over it. An empty variable counts as unset. A wrong value is a start error that names it.",
+        "Settings are environment variables. The `env` of `agent.json` (a file or a map) is read too; a variable",
+        "that is really set wins. An empty one counts as unset. A wrong value is a start error that names it.",
         "This page is made by `python -m heddle_server.settings --markdown`.",
         "",
         "| variable | default | meaning |",

@@ -27,12 +27,8 @@ Ask = Callable[[str], Awaitable[str]]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "text", nargs="?", metavar="TEXT", help="what to say; without it the chat is interactive"
-    )
-    parser.add_argument(
-        "--url", metavar="URL", help="the server (default: http://127.0.0.1:2024, or HOST and PORT)"
-    )
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to say; without it the chat is interactive")
+    parser.add_argument("--url", metavar="URL", help="the server (default: http://127.0.0.1:2024, or HOST and PORT)")
     parser.add_argument(
         "--assistant",
         default=DEFAULT_ASSISTANT,
@@ -99,11 +95,7 @@ async def _turn(conversation: Conversation, text: str, ask: Ask | None) -> int:
         except (EOFError, KeyboardInterrupt):
             return 0
         one = answers[0]
-        resume = (
-            one
-            if len(answers) == 1
-            else {str(q.get("id")): a for q, a in zip(questions, answers, strict=True)}
-        )
+        resume = one if len(answers) == 1 else {str(q.get("id")): a for q, a in zip(questions, answers, strict=True)}
         code = await _watch(conversation, conversation.answer(resume))
     return code
 
@@ -137,11 +129,15 @@ def _prompt() -> Ask:
     from prompt_toolkit.history import FileHistory
 
     session: PromptSession[str] = PromptSession(history=FileHistory(str(_history_file())))
-    return session.prompt_async
+
+    async def ask(prompt: str) -> str:
+        return str(await session.prompt_async(prompt))
+
+    return ask
 
 
 async def _read_line(_: str) -> str:
-    line = await asyncio.to_thread(sys.stdin.readline)
+    line: str = await asyncio.to_thread(sys.stdin.readline)
     if not line:
         raise EOFError
     return line

@@ -56,9 +56,7 @@ def demonstrate(config: Path | None, text: str = SENTENCE, *, app: str = DEFAULT
 @contextmanager
 def _server(project: Project, app: str) -> Iterator[str]:
     environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("DATABASE_URI", "POSTGRES_URI", "WORKDIR")
+        name: value for name, value in os.environ.items() if name not in ("DATABASE_URI", "POSTGRES_URI", "WORKDIR")
     }
     environ |= {"LOG_LEVEL": os.environ.get("LOG_LEVEL") or "WARNING", "ENVIRONMENT": "development"}
     with network.listen("127.0.0.1", 0) as listener:
@@ -82,9 +80,7 @@ async def _talk(url: str, text: str) -> int:
     from heddle_cli.conversation import Conversation, RunFailed
 
     print(f"> {text}\n", flush=True)
-    conversation = await Conversation.begin(
-        url, _ASSISTANT, None, lambda piece: print(piece, end="", flush=True)
-    )
+    conversation = await Conversation.begin(url, _ASSISTANT, None, lambda piece: print(piece, end="", flush=True))
     try:
         await conversation.say(text)
         values = await conversation.values()

@@ -22,9 +22,7 @@ from heddle_cli.server_process import DEFAULT_APP
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
     address_arguments(parser)
-    parser.add_argument(
-        "--no-reload", action="store_true", help="do not restart the server when files change"
-    )
+    parser.add_argument("--no-reload", action="store_true", help="do not restart the server when files change")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -25,9 +25,5 @@ def run(options: argparse.Namespace) -> int:
         if finding.fix:
             print(f"{'':<7} {'':<{width}}  fix: {finding.fix}")
     errors = sum(finding.level is Level.ERROR for finding in findings)
-    print(
-        f"\n{errors} error{'' if errors == 1 else 's'}"
-        if errors
-        else "\nnothing keeps the server from starting"
-    )
+    print(f"\n{errors} error{'' if errors == 1 else 's'}" if errors else "\nnothing keeps the server from starting")
     return 1 if errors else 0

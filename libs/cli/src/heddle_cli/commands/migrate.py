@@ -21,9 +21,7 @@ from heddle_server.dsn import Dsn
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="up | down | current | history | check"
-    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="up | down | current | history | check")
     up = actions.add_parser("up", help="to the newest revision, or to REVISION")
     up.add_argument("revision", nargs="?", default="heads", metavar="REVISION")
     down = actions.add_parser("down", help="back to REVISION, or to `base`")

@@ -112,9 +112,7 @@ def _shelve(binaries: Binaries, shelf: Path) -> Path:
     building = Path(tempfile.mkdtemp(prefix=".copying-", dir=shelf))
     try:
         shutil.copytree(prefix, building / prefix.parent.name / prefix.name, symlinks=True, ignore=_UNUSED)
-        libraries = prefix.parent.with_name(
-            prefix.parent.name + ".libs"
-        )  # where a wheel keeps its shared libraries
+        libraries = prefix.parent.with_name(prefix.parent.name + ".libs")  # where a wheel keeps its shared libraries
         if libraries.is_dir():
             shutil.copytree(libraries, building / libraries.name, symlinks=True)
         for path in (building, *building.rglob("*")):

@@ -31,9 +31,7 @@ from typing import Any, NoReturn
 _PR_SET_PDEATHSIG = 1
 _LOG_LIMIT = 4 * 1024 * 1024
 _MAX_DEATHS, _DEATHS_WINDOW = 5, 60.0
-_STRAGGLERS_PATIENCE = (
-    20.0  # backends of a killed server need a moment to notice; until then memory is in use
-)
+_STRAGGLERS_PATIENCE = 20.0  # backends of a killed server need a moment to notice; until then memory is in use
 
 
 class StartFailed(Exception):
@@ -160,9 +158,7 @@ class Keeper:
         os.chdir("/")
         folder = self._data
         if (account := self._job["account"]) is not None:
-            os.set_inheritable(
-                self._data_fd, True
-            )  # the account may not walk to the folder, so it gets it open
+            os.set_inheritable(self._data_fd, True)  # the account may not walk to the folder, so it gets it open
             folder = f"/proc/self/fd/{self._data_fd}"
             os.setgroups([])
             os.setgid(account[1])
