@@ -30,9 +30,7 @@ def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
         connection = await asyncpg.connect(**settings.database.asyncpg_kwargs())
         app.state.database = await connection.fetchval("select current_database()")
         await connection.close()
-        app.state.words = {
-            entry.graph_id: _load(entry.path, entry.variable) for entry in config.graphs.values()
-        }
+        app.state.words = {entry.graph_id: _load(entry.path, entry.variable) for entry in config.graphs.values()}
         yield
         if mark := os.environ.get("SMALL_APP_MARK"):
             Path(mark).write_text("stopped in order")

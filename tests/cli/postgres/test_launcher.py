@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
@@ -98,9 +99,7 @@ def copy(made: Path, to: Path) -> Path:
 
 
 @contextlib.contextmanager
-def holder(
-    data: Path, env: dict[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def holder(data: Path, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """Another process that uses the server until it is told to leave."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(data)],
@@ -158,8 +157,8 @@ def test_any_folder_name_works(made: Path, tmp_path: Path, name: str) -> None:
         assert connected == "heddle"
 
 
-async def _connect_with(kwargs: dict[str, object]) -> object:
-    connection = await asyncpg.connect(**kwargs)  # type: ignore[arg-type]
+async def _connect_with(kwargs: dict[str, Any]) -> object:
+    connection = await asyncpg.connect(**kwargs)
     try:
         return await connection.fetchval("select current_database()")
     finally:
@@ -191,9 +190,7 @@ def test_a_stale_pid_file_is_not_believed_and_a_stranger_is_not_harmed(data: Pat
         if number == "a zombie":
             until(lambda: psutil.Process(stranger.pid).status() == psutil.STATUS_ZOMBIE)
         pid = 4194303 if number == "nobody" else stranger.pid
-        (data / "postmaster.pid").write_text(
-            f"{pid}\n{data}\n1700000000\n5432\n{data}\n\n  5432001  32768\nready   \n"
-        )
+        (data / "postmaster.pid").write_text(f"{pid}\n{data}\n1700000000\n5432\n{data}\n\n  5432001  32768\nready   \n")
         (data / ".s.PGSQL.5432.lock").write_text(f"{pid}\n{data}\n1700000000\n5432\n{data}\n")
         with start(data) as running:
             assert running.owned
@@ -268,9 +265,7 @@ def test_a_killed_server_comes_back_with_its_data(data: Path) -> None:
 
 
 @pytest.mark.parametrize("lifeline", ["prctl", "pipe"])
-def test_a_killed_keeper_takes_the_server_with_it_and_both_can_be_started_again(
-    data: Path, lifeline: str
-) -> None:
+def test_a_killed_keeper_takes_the_server_with_it_and_both_can_be_started_again(data: Path, lifeline: str) -> None:
     if lifeline == "prctl" and not sys.platform.startswith("linux"):
         pytest.skip("only Linux can tell a process that its parent died")
     with start(data, lifeline=lifeline) as running:
@@ -295,9 +290,7 @@ def test_killed_keeper_and_server_leave_nothing_that_stops_the_next_start(data: 
 def test_a_server_that_somebody_else_started_is_left_alone(data: Path) -> None:
     with start(data):
         shutil.copy(data.with_name("pg.run") / "state.json", data.parent / "kept.json")
-        os.rename(
-            data.with_name("pg.run"), data.with_name("elsewhere")
-        )  # a server with no keeper that we know
+        os.rename(data.with_name("pg.run"), data.with_name("elsewhere"))  # a server with no keeper that we know
         with pytest.raises(StartError, match="Heddle did not start") as refused:
             start(data)
         assert "fast stop" in refused.value.fix

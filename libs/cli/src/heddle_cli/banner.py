@@ -12,7 +12,10 @@ from heddle_cli import network
 from heddle_cli.postgres import Running
 from heddle_cli.project import Project
 
-_EXAMPLE = "/agent create daily pipeline that extracts orders from postgres, aggregates revenue per country and emails a report at 6am"
+_EXAMPLE = (
+    "/agent create daily pipeline that extracts orders from postgres, "
+    "aggregates revenue per country and emails a report at 6am"
+)
 _STUDIO = "https://smith.langchain.com/studio/?baseUrl="
 
 

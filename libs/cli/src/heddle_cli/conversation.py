@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
+from langgraph_sdk.schema import Command, StreamMode
 
 from heddle_server.config import StartError
 
 Show = Callable[[str], None]
 Json = Mapping[str, Any]
-_MODES = ["custom", "messages-tuple"]
+_MODES: Sequence[StreamMode] = ("custom", "messages-tuple")
+_TIMEOUT = (5.0, None, 60.0, 5.0)  # connect, read (an answer may take its time), write, pool
 
 
 class RunFailed(Exception):
@@ -37,23 +39,23 @@ class Conversation:
     @classmethod
     async def begin(cls, url: str, assistant: str, thread_id: str | None, show: Show) -> Conversation:
         """Connect, and make a thread unless one is named. Raises StartError when that is not possible."""
-        client = get_client(url=url, timeout=httpx.Timeout(connect=5, read=None, write=60, pool=5))
+        client = get_client(url=url, timeout=_TIMEOUT)
         try:
             if thread_id is None:
                 thread_id = (await client.threads.create())["thread_id"]
             else:
                 await client.threads.get(thread_id)
-        except httpx.HTTPError as error:
-            await client.aclose()
-            raise StartError(
-                f"no server answers at {url} ({type(error).__name__})",
-                fix="start one with: make dev (or: heddle dev), or name another with --url",
-            ) from error
         except APIStatusError as error:
             await client.aclose()
             raise StartError(
                 f"{url} refused the thread: {problem_of(error)}",
                 fix="correct --thread, or leave it out for a new one",
+            ) from error
+        except httpx.HTTPError as error:
+            await client.aclose()
+            raise StartError(
+                f"no server answers at {url} ({type(error).__name__})",
+                fix="start one with: make dev (or: heddle dev), or name another with --url",
             ) from error
         return cls(client, assistant, thread_id, show)
 
@@ -62,11 +64,11 @@ class Conversation:
 
     async def say(self, text: str) -> None:
         """Send a message and show the answer. Raises RunFailed when the run does not succeed."""
-        await self._run(input={"messages": [{"role": "user", "content": text}]})
+        await self._run({"messages": [{"role": "user", "content": text}]}, None)
 
     async def answer(self, value: Any) -> None:
         """Resume a run that asked something."""
-        await self._run(command={"resume": value})
+        await self._run(None, {"resume": value})
 
     async def questions(self) -> Sequence[Json]:
         """What the agent waits for on this thread: its open interrupts."""
@@ -86,14 +88,15 @@ class Conversation:
             await self._client.runs.cancel(self.thread_id, self._run_id)
             self._end_line()
 
-    async def _run(self, **what: Any) -> None:
+    async def _run(self, message: Json | None, command: Command | None) -> None:
         try:
-            events: AsyncIterator[Any] = self._client.runs.stream(
+            events = self._client.runs.stream(
                 self.thread_id,
                 self._assistant,
-                stream_mode=_MODES,  # type: ignore[arg-type]
+                input=message,
+                command=command,
+                stream_mode=_MODES,
                 multitask_strategy="reject",
-                **what,
             )
             async for event in events:
                 self._take(event.event, event.data)

@@ -85,7 +85,7 @@ class DevLoop:
         return told
 
     def _look_after_children(self) -> int | None:
-        """Act on what children said and on those that ended. Returns an exit code when there is no point in going on."""
+        """Act on what children said and on those that ended. Returns an exit code when going on is pointless."""
         code = None
         if self._starting is not None and select.select([self._starting.news], [], [], 0)[0]:
             code = self._on_news(self._starting)

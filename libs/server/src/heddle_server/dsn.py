@@ -127,11 +127,8 @@ class Dsn:
         Certificate files travel in a `dsn`, the only way in which asyncpg takes them.
         """
         kwargs: dict[str, Any] = {"port": self.port}
-        for key, value in (("host", self.host), ("user", self.user), ("password", self.password)):
-            if value is not None:
-                kwargs[key] = value
-        if self.database is not None:
-            kwargs["database"] = self.database
+        given = {"host": self.host, "user": self.user, "password": self.password, "database": self.database}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         if self.is_socket:
             kwargs["ssl"] = False  # PGSSLMODE in the environment is meant for other servers
         elif files := {key: self.options[key] for key in _SSL_FILES if key in self.options}:

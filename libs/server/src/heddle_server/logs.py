@@ -21,7 +21,7 @@ __all__ = ["configure"]
 
 # Chatter of libraries below what a person on call wants; DEBUG shows all of it.
 _QUIET = ("uvicorn.error", "httpx", "httpcore", "watchfiles", "alembic", "asyncio", "openai", "urllib3")
-_NOT_FIELDS = ("color_message",)  # uvicorn's copy of its message, with escape codes
+_NOT_FIELDS = ("color_message", "message", "asctime")  # copies of the event that formatters leave in the record
 
 
 def configure(level: str = "INFO", *, json: bool = False, stream: TextIO | None = None) -> None:

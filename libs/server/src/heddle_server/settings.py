@@ -92,8 +92,8 @@ class Settings(BaseModel):
     data_dir: Path = Field(
         Path(environment.DEFAULT_DATA_DIR),
         alias="HEDDLE_DATA_DIR",
-        description="Where all data lives (pg/, projects/, objects/, keys/), mode 0700. A relative path is relative to the "
-        "project's folder. Alias: WORKDIR.",
+        description="Where all data lives (pg/, projects/, objects/, keys/), mode 0700. A relative path is relative "
+        "to the project's folder. Alias: WORKDIR.",
     )
     host: str = Field("127.0.0.1", alias="HOST", description="The address to listen on.")
     port: int = Field(2024, alias="PORT", ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
@@ -118,7 +118,8 @@ class Settings(BaseModel):
     allowed_hosts: _List = Field(
         (),
         alias="ALLOWED_HOSTS",
-        description="Names this server may be called by in the Host header, besides loopback; comma separated, `*` for all.",
+        description="Names this server may be called by in the Host header, besides loopback; comma separated, "
+        "`*` for all.",
         examples=["agents.example.com"],
     )
     max_body_bytes: int = Field(
@@ -241,8 +242,8 @@ def markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Settings are environment variables. The `env` of `agent.json` (a file or a map) is read too; a variable that is",
-        "really set wins over it. An empty variable counts as unset. A wrong value is a start error that names it.",
+        "Settings are environment variables. The `env` of `agent.json` (a file or a map) is read too; a variable",
+        "that is really set wins. An empty one counts as unset. A wrong value is a start error that names it.",
         "This page is made by `python -m heddle_server.settings --markdown`.",
         "",
         "| variable | default | meaning |",

@@ -129,11 +129,15 @@ def _prompt() -> Ask:
     from prompt_toolkit.history import FileHistory
 
     session: PromptSession[str] = PromptSession(history=FileHistory(str(_history_file())))
-    return session.prompt_async
+
+    async def ask(prompt: str) -> str:
+        return str(await session.prompt_async(prompt))
+
+    return ask
 
 
 async def _read_line(_: str) -> str:
-    line = await asyncio.to_thread(sys.stdin.readline)
+    line: str = await asyncio.to_thread(sys.stdin.readline)
     if not line:
         raise EOFError
     return line

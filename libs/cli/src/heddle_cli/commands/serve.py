@@ -87,7 +87,7 @@ def serve(
             application,
             listener,
             grace=settings.shutdown_grace_seconds,
-            on_ready=lambda: _log.info("server_ready", extra={"url": address, "process": os.getpid()}),
+            on_ready=lambda: _log.info("server_ready", extra={"url": address, "pid": os.getpid()}),
         )
     except Exception as error:
         _log.debug("server_start_failed", exc_info=True)

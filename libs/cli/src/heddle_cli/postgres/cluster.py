@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 PORT = 5432
 DATABASE = "heddle"
+_IS_THERE = "SELECT 'found' AS answer FROM pg_database WHERE datname = 'heddle'\n"
+_CREATE = "CREATE DATABASE heddle\n"
 _MARK = "heddle.database"  # inside the data folder, so that it travels with it: the database exists
 _INHERITED = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SystemRoot")
 
@@ -116,10 +118,9 @@ def _create_database(data: Path, binaries: Binaries, account: Account | None) ->
     """Create our database without a server and without a client, then leave a mark that says so."""
     with _folder_for(data, account) as (folder, inherited):
         command = [str(binaries.postgres), "--single", "-D", folder, "postgres"]
-        query = f"SELECT 'found' AS answer FROM pg_database WHERE datname = '{DATABASE}'\n"
-        seen = _run(command, account, inherited, query)
+        seen = _run(command, account, inherited, _IS_THERE)
         if not seen.returncode and 'answer = "found"' not in seen.stdout:
-            seen = _run(command, account, inherited, f"CREATE DATABASE {DATABASE}\n")
+            seen = _run(command, account, inherited, _CREATE)
     if seen.returncode or "ERROR" in seen.stderr:
         raise StartError(
             f"PostgreSQL could not open {data}: {seen.stderr.strip()[-1000:]}",
@@ -163,7 +164,6 @@ def _folder_for(data: Path, account: Account | None) -> Iterator[tuple[str, Sequ
 def _run(
     command: Sequence[str], account: Account | None, inherited: Sequence[int], text: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    who: Mapping[str, int] = {} if account is None else {"user": account.uid, "group": account.gid}
     return subprocess.run(
         command,
         input=text,
@@ -173,9 +173,10 @@ def _run(
         env=environment(),
         cwd="/",
         pass_fds=inherited,
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
         extra_groups=None if account is None else [],
         check=False,
-        **who,  # type: ignore[call-overload]
     )
 
 

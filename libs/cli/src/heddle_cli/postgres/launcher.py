@@ -121,7 +121,7 @@ class Running:
             _lock(
                 gate,
                 fcntl.LOCK_EX,
-                f"another process has been starting the database in {self.data} for too long",
+                f"another process takes too long to start the database in {self.data}",
             )
             users = self._users if self._users >= 0 else _open(self._run / "users")
             try:
@@ -214,8 +214,9 @@ class EmbeddedPostgres:
     ) -> Running:
         """Use the server of the folder `data`: make the folder, start the server, or share a running one.
 
-        `fast_unsafe` is for tests: a crash of the server or of the machine loses data. `lifeline` says how the server learns
-        that its keeper was killed, `binaries` which programs to run; the defaults are the best the machine has.
+        `fast_unsafe` is for tests: a crash of the server or of the machine loses data. `lifeline` says how the
+        server learns that its keeper was killed, `binaries` which programs to run; the defaults are the best the
+        machine has.
         """
         default: Lifeline = "prctl" if sys.platform.startswith("linux") else "pipe"
         running = Running(data.resolve(), fast_unsafe=fast_unsafe, lifeline=lifeline or default, binaries=binaries)
@@ -246,9 +247,10 @@ def _private_socket_folder(data: Path, account: accounts.Account | None) -> str:
     fits = len(os.fsencode(data / _SOCKET)) <= _SOCKET_LIMIT and "," not in str(data)
     if fits:
         return ""
-    folder = tempfile.mkdtemp(
-        prefix=strays.SOCKET_FOLDER_PREFIX, dir="/tmp" if len(tempfile.gettempdir()) > 60 else None
-    )
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > _SOCKET_LIMIT - 40:
+        base = "/tmp"  # nosec B108: the folder that is made in it is new and private
+    folder = tempfile.mkdtemp(prefix=strays.SOCKET_FOLDER_PREFIX, dir=base)
     if account is not None:
         shutil.chown(folder, account.uid, account.gid)
     return folder

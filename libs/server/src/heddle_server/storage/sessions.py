@@ -15,7 +15,7 @@ from heddle_core.domain.errors import Unavailable
 from heddle_server.storage.failures import is_transient, unavailable
 from heddle_server.storage.migrate import MigrationsPending
 
-__all__ = ["check_schema", "transaction"]
+__all__ = ["autocommit", "check_schema", "transaction"]
 
 _ANSWER_SECONDS = 5.0
 
@@ -33,6 +33,17 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                 yield connection
     finally:
         # Shielded, so that a cancelled caller still gives its connection back.
+        await asyncio.shield(connection.close())
+
+
+@asynccontextmanager
+async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of an engine in autocommit: each statement is a transaction. Raises as `transaction` does."""
+    connection = await _connect(engine)
+    try:
+        with _in_our_words():
+            yield connection
+    finally:
         await asyncio.shield(connection.close())
 
 

@@ -14,7 +14,7 @@ from heddle_server.storage.assistants import AssistantRows
 from heddle_server.storage.items import ItemRows
 from heddle_server.storage.migrate import expected_heads
 from heddle_server.storage.runs import RunRows
-from heddle_server.storage.sessions import check_schema, transaction
+from heddle_server.storage.sessions import autocommit, check_schema, transaction
 from heddle_server.storage.threads import ThreadRows
 
 
@@ -63,7 +63,7 @@ class PostgresStorage:
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[PostgresUnitOfWork]:
-        async with self._single.connect() as connection:
+        async with autocommit(self._single) as connection:
             yield PostgresUnitOfWork(connection)
 
     @cached_property
