@@ -18,9 +18,9 @@ TASK_ID = re.compile(r"^[A-Za-z0-9_]{1,100}$")
 _COMMON = """
 airflow attr attrs azure boto3 botocore celery click common cron croniter dags dask dateutil dbt django docker
 fastapi flask git google httpx jinja2 jwt kubernetes matplotlib mysql numpy opentelemetry packaging pandas
-paramiko pendulum pip plugins polars psycopg psycopg2 pyarrow pydantic pymysql pyspark pytest pytz redis requests
-rich scipy setuptools six sklearn snowflake sqlalchemy tenacity tensorflow torch typing_extensions urllib3
-werkzeug yaml
+paramiko pendulum pip plugins polars psycopg psycopg2 pyarrow pydantic pymysql pyspark pytest pytz redis
+requests rich scipy setuptools six sklearn snowflake sqlalchemy tenacity tensorflow torch typing_extensions
+urllib3 werkzeug yaml
 """
 _COMMON_MODULES = frozenset(_COMMON.split())
 
