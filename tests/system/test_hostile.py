@@ -28,6 +28,8 @@ def detail(answer: httpx.Response) -> str:
     return str(body["detail"])
 
 
+NOWHERE = "01890000-0000-7000-8000-000000000000"
+
 BODY_ROUTES = [
     ("POST", "/assistants"),
     ("POST", "/assistants/search"),
@@ -43,11 +45,11 @@ BODY_ROUTES = [
     ("PUT", "/store/items"),
     ("POST", "/store/items/search"),
     ("POST", "/store/namespaces"),
-    ("POST", f"/threads/{uuid4()}/runs"),
-    ("POST", f"/threads/{uuid4()}/runs/wait"),
-    ("POST", f"/threads/{uuid4()}/runs/stream"),
-    ("POST", f"/threads/{uuid4()}/state"),
-    ("POST", f"/threads/{uuid4()}/history"),
+    ("POST", f"/threads/{NOWHERE}/runs"),
+    ("POST", f"/threads/{NOWHERE}/runs/wait"),
+    ("POST", f"/threads/{NOWHERE}/runs/stream"),
+    ("POST", f"/threads/{NOWHERE}/state"),
+    ("POST", f"/threads/{NOWHERE}/history"),
 ]
 
 BAD_BODIES = [
@@ -88,10 +90,10 @@ async def test_no_body_breaks_a_route(http: httpx.AsyncClient, method: str, path
         "/assistants/{}",
         "/assistants/{}/graph",
         "/assistants/{}/schemas",
-        f"/threads/{uuid4()}/runs/{{}}",
-        f"/threads/{uuid4()}/runs/{{}}/join",
-        f"/threads/{uuid4()}/runs/{{}}/stream",
-        f"/threads/{uuid4()}/state/{{}}",
+        f"/threads/{NOWHERE}/runs/{{}}",
+        f"/threads/{NOWHERE}/runs/{{}}/join",
+        f"/threads/{NOWHERE}/runs/{{}}/stream",
+        f"/threads/{NOWHERE}/state/{{}}",
     ],
 )
 async def test_an_id_that_is_none_is_a_client_error(http: httpx.AsyncClient, path: str, bad: str) -> None:
