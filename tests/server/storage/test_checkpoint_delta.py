@@ -25,11 +25,8 @@ def extend(notes: list[str], added: list[list[str]]) -> list[str]:
 
 
 def graph_of(steps: int, frequency: int) -> StateGraph[Any, Any, Any, Any]:
-    class State(TypedDict, total=False):
-        notes: Annotated[list[str], DeltaChannel(extend, snapshot_frequency=frequency)]
-        count: int
-
-    graph = StateGraph(State)
+    notes = Annotated[list[str], DeltaChannel(extend, snapshot_frequency=frequency)]
+    graph = StateGraph(TypedDict("State", {"notes": notes, "count": int}, total=False))  # type: ignore[operator]
     graph.add_node("step", lambda state: {"notes": [f"n{state['count']}"], "count": state["count"] + 1})
     graph.add_edge(START, "step")
     graph.add_conditional_edges("step", lambda state: END if state["count"] >= steps else "step", ["step", END])
