@@ -10,10 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, RetryPolicy, StateUpdate, interrupt
 
 from heddle_core.domain.errors import Unavailable
 from heddle_core.domain.run import Durability
+from heddle_server.storage.checkpoints import LEDGER_KEY
+from heddle_server.storage.ledger import Ledger
+from heddle_server.storage.rows import WRITE_ROWS
 from tests.support.checkpoint_world import CheckpointWorld, config_for, config_on
 
 
@@ -105,6 +108,10 @@ async def test_the_state_after_a_run_is_read_from_memory(world: CheckpointWorld,
 
     assert await world.close(ledger)
     stored = await graph.aget_state(config_on(ledger.thread))
+    carried = [
+        config["configurable"].pop(LEDGER_KEY) for config in (state.config, state.parent_config or {}) if config
+    ]
+    assert set(carried) == {ledger}
     assert stored == state
 
 
@@ -319,8 +326,6 @@ async def test_a_subgraph_with_its_own_memory_keeps_it_across_runs(world: Checkp
 
 
 async def test_a_failing_node_is_retried_with_its_subgraph(world: CheckpointWorld) -> None:
-    from langgraph.types import RetryPolicy
-
     inner, failures = counter(2).compile(), iter([True, False])
 
     async def call(state: Notes) -> Notes:
@@ -387,26 +392,38 @@ async def test_results_equal_those_of_the_memory_saver(world: CheckpointWorld, g
 async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_thread(
     world: CheckpointWorld,
 ) -> None:
-    from heddle_server.storage.checkpoints import LEDGER_KEY
-    from heddle_server.storage.ledger import Ledger
-    from heddle_server.storage.rows import WRITE_ROWS
-
-    thread, graph = uuid4(), asker(1).compile(world.saver)
+    thread, graph = uuid4(), nested(asker(1).compile()).compile(world.saver)
     await run_and_close(world, graph, thread, {"notes": ["start"]})
     before = await world.rows("checkpoints", thread)
 
     ledger = Ledger.detached(thread)
     config = config_on(thread, **{LEDGER_KEY: ledger})
-    first = await graph.aupdate_state(config, {"notes": ["edited"]}, as_node="ask")
-    second = await graph.aupdate_state(
-        {"configurable": {**config["configurable"], **first["configurable"]}}, {"count": 7}
+    first = await graph.aupdate_state(config, {"notes": ["edited"]}, as_node="before")
+    second = await graph.abulk_update_state(
+        first, [[StateUpdate({"notes": ["bulk"]}, "inner")], [StateUpdate({"count": 7}, "inner")]]
     )
-    state = await graph.aget_state({"configurable": {**config["configurable"], **second["configurable"]}})
-    assert state.values == {"notes": ["start", "edited"], "count": 7}
-    assert len([found async for found in graph.aget_state_history(config)]) == before + 2
+    expected = {"notes": ["start", "edited", "bulk"], "count": 7}
+    assert (await graph.aget_state(second)).values == expected
+    assert (await graph.aget_state(config)).values == expected
+    assert (await graph.aget_state(first)).values["notes"] == ["start", "edited"]
+    history = [found async for found in graph.aget_state_history(config)]
+    assert len(history) == len({found.config["configurable"]["checkpoint_id"] for found in history})
+    assert history[0].values == expected
     assert await world.rows("checkpoints", thread) == before
     assert ledger.head == second["configurable"]["checkpoint_id"]
 
-    tail = ledger.take_tail()
-    await world.pool.execute(WRITE_ROWS, [ledger.run_id], *tail.parameters())
-    assert (await graph.aget_state(config_on(thread))).values == {"notes": ["start", "edited"], "count": 7}
+    await world.pool.execute(WRITE_ROWS, [ledger.run_id], *ledger.take_tail().parameters())
+    assert (await graph.aget_state(config_on(thread))).values == expected
+    assert await world.rows("checkpoints", thread) == before + 3
+
+
+@pytest.mark.parametrize("as_node", [END, "__copy__"])
+async def test_clearing_and_forking_are_buffered_as_well(world: CheckpointWorld, as_node: str) -> None:
+    thread, graph = uuid4(), counter(2).compile(world.saver)
+    await run_and_close(world, graph, thread, {"notes": ["start"]})
+    before = [await world.rows(table, thread) for table in ("checkpoints", "checkpoint_writes")]
+    ledger = Ledger.detached(thread)
+    await graph.aupdate_state(config_on(thread, **{LEDGER_KEY: ledger}), None, as_node=as_node)
+    assert [await world.rows(table, thread) for table in ("checkpoints", "checkpoint_writes")] == before
+    await world.pool.execute(WRITE_ROWS, [ledger.run_id], *ledger.take_tail().parameters())
+    assert await world.rows("checkpoints", thread) == before[0] + 1
