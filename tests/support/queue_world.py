@@ -88,7 +88,8 @@ class QueueWorld:
 
     async def let_the_lease_lapse(self, *claims: Claim) -> None:
         await self.sql(
-            "UPDATE heddle.run SET lease_until = now() - interval '1 second' WHERE run_id = ANY ($1)",
+            "WITH l AS MATERIALIZED (SELECT run_id FROM heddle.run WHERE run_id = ANY ($1) ORDER BY run_id FOR UPDATE)"
+            " UPDATE heddle.run r SET lease_until = now() - interval '1 second' FROM l WHERE r.run_id = l.run_id",
             [claim.run_id for claim in claims],
         )
 
