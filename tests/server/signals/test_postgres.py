@@ -13,14 +13,13 @@ from heddle_core.domain.ids import new_run_id
 from heddle_core.ports.signals import Signal, SignalKind
 from heddle_server.signals.postgres import PostgresSignals
 from tests.support.pg_queue import Address
-from tests.support.queue_fixtures import postgres  # noqa: F401
 from tests.support.queue_world import fresh_database
 
 WAIT = 5.0
 
 
 @pytest.fixture
-async def address(postgres: Address) -> AsyncIterator[Address]:  # noqa: F811
+async def address(postgres: Address) -> AsyncIterator[Address]:
     async with fresh_database(postgres, template=None) as address:
         yield address
 
@@ -40,7 +39,9 @@ async def heard(listener: AsyncIterator[Signal]) -> Signal:
 
 
 async def kill_listeners(address: Address) -> None:
-    await address.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'heddle signals'")
+    await address.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'heddle signals'"
+    )
 
 
 async def test_every_listener_hears_every_signal_from_its_call_on(address: Address) -> None:

@@ -13,7 +13,6 @@ from heddle_server.storage.failures import is_transient, unreachable
 from heddle_server.storage.run_queue import PostgresRunQueue
 from heddle_server.storage.sessions import check_schema, transaction
 from tests.support.pg_queue import Address
-from tests.support.queue_fixtures import postgres, queued  # noqa: F401
 from tests.support.queue_world import LEASE, QueueWorld, fresh_database, new_run
 
 
@@ -40,7 +39,7 @@ async def test_hot_connections_have_their_statements_prepared_before_they_serve(
     assert all(name in text for name in ("open_run(", "close_runs(", "flush_rows(", "lease_until"))
 
 
-async def test_a_claim_works_without_prepared_statements(postgres: Address) -> None:  # noqa: F811
+async def test_a_claim_works_without_prepared_statements(postgres: Address) -> None:
     async with (
         fresh_database(postgres) as address,
         open_database(address, statement_cache=False, budget=3) as database,
@@ -53,7 +52,7 @@ async def test_a_claim_works_without_prepared_statements(postgres: Address) -> N
         await queue.aclose()
 
 
-async def test_a_database_that_is_not_there_is_named_with_a_fix(postgres: Address, tmp_path: Path) -> None:  # noqa: F811
+async def test_a_database_that_is_not_there_is_named_with_a_fix(postgres: Address, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"/nowhere.*create the database") as missing:
         async with open_database(postgres.named("nowhere")):
             pass

@@ -12,7 +12,6 @@ from heddle_core.domain.json import Encoded
 from heddle_core.domain.run import CancelAction, Outcome, RunStatus
 from heddle_core.domain.thread import Page, StateSummary
 from heddle_server.storage.sessions import transaction
-from tests.support.queue_fixtures import postgres, queued  # noqa: F401
 from tests.support.queue_world import QueueWorld, new_run
 
 STATE = StateSummary(values=Encoded(b"{}"), checkpoint_id="c")
