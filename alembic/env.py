@@ -6,9 +6,9 @@ revision commits by itself, so one that builds indexes concurrently can leave it
 
 from __future__ import annotations
 
-from alembic import context
 from sqlalchemy import Connection
 
+from alembic import context
 from heddle_server.storage.tables import metadata
 
 connection = context.config.attributes.get("connection")

@@ -7,9 +7,9 @@ they are removed on the way down.
 
 from __future__ import annotations
 
-from alembic import op
 from sqlalchemy import text
 
+from alembic import op
 from heddle_server.storage import functions
 
 revision = "heddle_0001"

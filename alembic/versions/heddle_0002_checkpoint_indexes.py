@@ -5,8 +5,9 @@ Runs outside a transaction and may be repeated: an index left invalid by an earl
 
 from __future__ import annotations
 
-from alembic import op
 from sqlalchemy import text
+
+from alembic import op
 
 revision = "heddle_0002"
 down_revision = "heddle_0001"

@@ -46,7 +46,7 @@ def new_run(thread_id: ThreadId | None = None, **given: Any) -> NewRun:
 async def soon(look: Callable[[], Awaitable[T | None]]) -> T:
     """What `look` finds, as soon as it finds something; an error when the deadline passes."""
     async with asyncio.timeout(DEADLINE):
-        while (found := await look()) is None or found is False:
+        while (found := await look()) is None or found is False:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         return found
 
@@ -88,7 +88,8 @@ class QueueWorld:
 
     async def let_the_lease_lapse(self, *claims: Claim) -> None:
         await self.sql(
-            "UPDATE heddle.run SET lease_until = now() - interval '1 second' WHERE run_id = ANY ($1)",
+            "WITH l AS MATERIALIZED (SELECT run_id FROM heddle.run WHERE run_id = ANY ($1) ORDER BY run_id FOR UPDATE)"
+            " UPDATE heddle.run r SET lease_until = now() - interval '1 second' FROM l WHERE r.run_id = l.run_id",
             [claim.run_id for claim in claims],
         )
 

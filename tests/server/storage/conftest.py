@@ -8,6 +8,9 @@ import pytest
 
 from tests.support.checkpoint_world import CheckpointWorld
 from tests.support.pg_hot import Server, running_server
+from tests.support.queue_fixtures import postgres, queued
+
+__all__ = ["postgres", "queued", "server", "world"]
 
 
 @pytest.fixture(scope="session")

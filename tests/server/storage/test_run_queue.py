@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -20,7 +21,6 @@ from heddle_core.domain.run import (
 from heddle_core.domain.thread import StateSummary
 from heddle_core.ports.run_queue import Claim, NotOpened
 from heddle_server.storage.ledger import Ledger
-from tests.support.queue_fixtures import postgres, queued  # noqa: F401
 from tests.support.queue_world import ASSISTANT, LEASE, QueueWorld, new_run
 
 FAILURE = Encoded(b'{"error": "ValueError", "message": "no"}')
@@ -62,7 +62,7 @@ async def test_a_runs_metadata_lies_over_its_threads(queued: QueueWorld) -> None
     ],
 )
 async def test_what_cannot_be_opened_writes_nothing(
-    queued: QueueWorld, given: dict[str, object], reason: NotOpened
+    queued: QueueWorld, given: dict[str, Any], reason: NotOpened
 ) -> None:
     new = new_run(**given)
     assert await queued.queue.open(new, lease=LEASE) is reason

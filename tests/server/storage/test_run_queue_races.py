@@ -20,7 +20,6 @@ from heddle_core.ports.run_queue import Claim, NotOpened
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.rows import FLUSH_ROWS, Rows
 from heddle_server.storage.run_queue import PostgresRunQueue
-from tests.support.queue_fixtures import postgres, queued  # noqa: F401
 from tests.support.queue_world import DEADLINE, LEASE, QueueWorld, new_run, soon
 
 STATE = StateSummary(values=Encoded(b"{}"), checkpoint_id="c")
@@ -177,7 +176,10 @@ async def test_a_run_opened_for_a_caller_who_is_gone_goes_back_to_the_queue(queu
 
 async def test_an_open_whose_answer_was_lost_is_found_by_its_second_try(queued: QueueWorld) -> None:
     new, token = new_run(), uuid4()
-    call = "SELECT * FROM heddle.open_run($1, $2, $3, 1, 'echo', '{}', '{}', 'enqueue', false, false, true, $4, $5, NULL, false)"
+    call = (
+        "SELECT * FROM heddle.open_run($1, $2, $3, 1, 'echo', '{}', '{}', 'enqueue', false, false, true, $4, $5,"
+        " NULL, false)"
+    )
     arguments = (new.run_id, new.thread_id, new.assistant_id, token, LEASE)
     first = await queued.database.pool.fetchrow(call, *arguments)
     again = await queued.database.pool.fetchrow(call, *arguments)
@@ -232,7 +234,12 @@ class AnswerLost:
 @pytest.mark.parametrize("ephemeral", [False, True])
 @pytest.mark.parametrize(
     "outcome",
-    [Outcome.success(), Outcome.failed(Encoded(b'{"error": "E"}')), Outcome.released(), Outcome.cancelled(CancelAction.ROLLBACK)],
+    [
+        Outcome.success(),
+        Outcome.failed(Encoded(b'{"error": "E"}')),
+        Outcome.released(),
+        Outcome.cancelled(CancelAction.ROLLBACK),
+    ],
     ids=lambda outcome: outcome.kind,
 )
 async def test_a_close_whose_answer_was_lost_is_known_to_be_ours(

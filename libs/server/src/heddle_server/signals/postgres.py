@@ -105,7 +105,7 @@ class PostgresSignals:
             await listener.aclose()
 
     async def _open(self, lost: asyncio.Event) -> asyncpg.Connection[Any]:
-        connection = await asyncpg.connect(**self._connect)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(**self._connect)
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._notified)

@@ -68,7 +68,7 @@ async def open_database(
     """Both pools, closed when the block is left. The schema must be there: `migrate.upgrade` first.
 
     `statement_cache` off: for a transaction pooler, where the next statement may meet another connection. `warm`: hot
-    statements of others. Raises `Unavailable`, saying where it looked and what to do, when the database does not answer.
+    statements of others. Raises `Unavailable`, saying where it looked and what to do, when there is no answer.
     """
     sizes = Sizes.of(budget)
     pool = await _open_pool(dsn, sizes.hot, statement_cache, application_name, warm)
@@ -126,8 +126,6 @@ async def _open_pool(
             init=prepare if statement_cache else None,
             reset=_leave_as_it_is,
         )
-    except asyncpg.UndefinedFunctionError:
-        raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise unreachable(error, arguments) from error
 

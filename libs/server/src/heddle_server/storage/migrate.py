@@ -210,7 +210,7 @@ async def _connected(dsn: Address) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 @asynccontextmanager
 async def _turn(connection: asyncpg.Connection[Any]) -> AsyncIterator[None]:
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110
         await asyncio.sleep(_LOCK_POLL_SECONDS)
     try:
         yield

@@ -91,10 +91,11 @@ def _make_schema(connection: Connection) -> None:
 
 def _drop_empty_schema(connection: Connection) -> None:
     """After the last version is gone, nothing of ours stays; a schema that somebody else made does."""
-    if connection.scalar(text("SELECT EXISTS (SELECT FROM heddle.alembic_version)")):
+    there = connection.scalar(text("SELECT to_regclass('heddle.alembic_version') IS NOT NULL"))
+    if there and connection.scalar(text("SELECT EXISTS (SELECT FROM heddle.alembic_version)")):
         connection.rollback()
         return
-    connection.execute(text("DROP TABLE heddle.alembic_version"))
+    connection.execute(text("DROP TABLE IF EXISTS heddle.alembic_version"))
     made_here = text("SELECT obj_description(to_regnamespace('heddle'), 'pg_namespace') = :ours")
     empty = text(
         "SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'heddle'::regnamespace)"

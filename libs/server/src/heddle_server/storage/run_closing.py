@@ -55,10 +55,10 @@ class RunCloser:
         ledger = claim.ledger
         if not isinstance(ledger, Ledger):
             raise TypeError("a claim of this queue carries a Ledger")
-        if ledger.lost:
+        if _is_lost(ledger):
             return Finished(held=False)
         closing = self._unanswered.pop(claim.token, None) or await _collect(claim, ledger, outcome, state)
-        if ledger.lost:  # the flush it waited for found out
+        if _is_lost(ledger):  # the flush it waited for found out
             return Finished(held=False)
         try:
             return await self._closes.ask(closing)
@@ -113,6 +113,10 @@ class RunCloser:
                 raise
             raise unavailable(error) from error
         return answers
+
+
+def _is_lost(ledger: Ledger) -> bool:
+    return ledger.lost
 
 
 async def _collect(claim: Claim, ledger: Ledger, outcome: Outcome, state: StateSummary | None) -> _Closing:

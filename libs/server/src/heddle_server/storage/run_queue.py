@@ -224,7 +224,7 @@ def _opened(opening: _Opening, row: asyncpg.Record) -> Claim | NotOpened:
 
 
 def _claimed(row: asyncpg.Record) -> Claim:
-    return _claim_of(run_of(row, status=RunStatus.RUNNING), decode_kwargs(row["kwargs"]), row["lease_token"], row)
+    return _claim_of(run_of(dict(row), status=RunStatus.RUNNING), decode_kwargs(row["kwargs"]), row["lease_token"], row)
 
 
 def _claim_of(run: Run, kwargs: RunKwargs, token: UUID, row: asyncpg.Record) -> Claim:

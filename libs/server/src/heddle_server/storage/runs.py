@@ -246,4 +246,4 @@ class RunRows:
 
     async def _all(self, statement: Select[Any]) -> Sequence[Run]:
         rows = (await self._connection.execute(statement)).mappings()
-        return [run_of(row) for row in rows]  # type: ignore[arg-type]
+        return [run_of(row) for row in rows]

@@ -80,7 +80,9 @@ def _in_our_words() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise Unavailable("The server has more work than connections to its database. Try again in a moment.") from error
+        raise Unavailable(
+            "The server has more work than connections to its database. Try again in a moment."
+        ) from error
     except SQLAlchemyError as error:
         if is_transient(cause := _cause(error)):
             raise unavailable(cause) from error

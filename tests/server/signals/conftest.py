@@ -1,0 +1,3 @@
+from tests.support.queue_fixtures import postgres
+
+__all__ = ["postgres"]
