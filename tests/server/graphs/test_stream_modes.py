@@ -49,9 +49,9 @@ async def test_the_state_modes_say_what_langgraph_says(world: GraphWorld) -> Non
     modes: list[Any] = ["values", "updates", "custom", "tasks"]
     graph = samples.line(samples.talks).compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "t"}}
+    stream: Any = graph.astream({"log": ["in"]}, config, stream_mode=modes)
     direct = [
-        (mode, {k: v for k, v in payload.items() if k not in ("id", "metadata")})
-        async for mode, payload in graph.astream({"log": ["in"]}, config, stream_mode=modes)
+        (mode, {k: v for k, v in payload.items() if k not in ("id", "metadata")}) async for mode, payload in stream
     ]
 
     log = await ran(world, "talker", {"log": ["in"]}, *modes)
@@ -168,7 +168,7 @@ async def test_parts_that_nobody_saw_are_in_the_first_that_somebody_sees(world: 
 
     class Watched(ListLog):
         @property
-        def is_watched(self) -> bool:  # type: ignore[override]
+        def is_watched(self) -> bool:
             nonlocal seen
             seen += 1
             return seen > 2

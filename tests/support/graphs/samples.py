@@ -129,10 +129,10 @@ class ScriptedModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         if self._wants_tool(messages):
             call: Any = {"name": "add", "args": '{"a": 1}', "id": "call-1", "index": 0, "type": "tool_call_chunk"}
-            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
             return
         for word in self.words:
-            yield ChatGenerationChunk(message=AIMessageChunk(word))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
 
 
 def _chat(model: ScriptedModel) -> Any:
@@ -309,6 +309,13 @@ fan_builder.add_edge(START, "fan")
 fanned = fan_builder.compile()
 
 
+parallel_builder = StateGraph(Log)
+for node in (first, second):
+    parallel_builder.add_node(node.__name__, node)
+    parallel_builder.add_edge(START, node.__name__)
+parallel = parallel_builder.compile()
+
+
 def ask_parent(state: Log) -> Command[Any]:
     return Command(graph=Command.PARENT, update={"log": ["up"]}, goto="elsewhere")
 
@@ -377,3 +384,10 @@ def wrong_factory() -> Any:
 
 
 not_a_graph = 5
+
+
+class Unschemed(TypedDict):
+    log: Annotated[list[Opaque], operator.add]
+
+
+unschemed = line(opaque_node, state=Unschemed).compile()

@@ -65,7 +65,8 @@ class GraphRuntime:
                 return summary(await graph.aget_state(config))
 
     async def _run(self, claim: Claim, log: EventWriter) -> Encoded:
-        with hosting(_guest(claim)):
+        guest = _guest(claim)  # a name that a watch of the loop looks for
+        with hosting(guest):
             try:
                 config = run_config(claim, self._server)
                 if (static := self._loader.static(claim.graph_id)) is not None:
