@@ -13,6 +13,14 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import StreamWriter
+from typing_extensions import TypedDict
+
 from heddle_core.domain.events import Event, StreamMode
 from heddle_core.domain.ids import AssistantId, new_run_id, new_thread_id, uuid7
 from heddle_core.domain.json import EMPTY_OBJECT
@@ -22,13 +30,6 @@ from heddle_server.graphs.isolated_loop import IsolatedLoop
 from heddle_server.graphs.loader import GraphLoader
 from heddle_server.graphs.runtime import GraphRuntime
 from heddle_server.graphs.sources import GraphSpec
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import StreamWriter
-from typing_extensions import TypedDict
 
 TOKENS = 2000
 ROUNDS = 7
@@ -77,6 +78,10 @@ customs = single(Log, talk)
 echo = single(Log, say)
 
 
+class Ledger:
+    """Stands for the storage's: the runtime only hands it on."""
+
+
 class CountingLog:
     is_watched = True
 
@@ -94,6 +99,7 @@ def claim(graph_id: str, given: Any, mode: StreamMode) -> Claim:
         run_id=new_run_id(),
         thread_id=new_thread_id(),
         assistant_id=assistant,
+        graph_id=graph_id,
         created_at=now,
         updated_at=now,
         status=RunStatus.RUNNING,
@@ -111,7 +117,7 @@ def claim(graph_id: str, given: Any, mode: StreamMode) -> Claim:
         thread_metadata=EMPTY_OBJECT,
         thread_config=EMPTY_OBJECT,
         already_started=False,
-        ledger=object(),
+        ledger=Ledger(),
     )
 
 

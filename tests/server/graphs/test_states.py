@@ -244,3 +244,14 @@ async def test_delta_channels_are_read_and_updated(world: GraphWorld) -> None:
 
     assert orjson.loads(written.state.values or b"") == {"log": ["in", "delta", "more"]}
     assert (await world.state("delta", thread))["values"] == {"log": ["in", "delta", "more"]}
+
+
+@pytest.mark.parametrize("graph_id", ["two", "narrow", "asks", "functional"])
+async def test_the_output_of_a_run_can_be_read_again(world: GraphWorld, graph_id: str) -> None:
+    claim = a_claim(graph_id, 21 if graph_id == "functional" else {"log": ["in"]})
+    answered = await world.run(claim)
+    state = await world.state(graph_id, claim.thread_id)
+    graph = a_thread(graph_id, claim.thread_id)
+
+    assert orjson.loads(await world.states.output(graph, state["checkpoint_id"])) == answered
+    assert await world.states.output(graph, "1f000000-0000-6000-8000-000000000000") in (b"{}", b"null")

@@ -87,9 +87,7 @@ async def test_tasks_start_with_their_input_and_end_with_their_result(world: Gra
 @pytest.mark.parametrize("mode", ["checkpoints", "debug"])
 async def test_checkpoints_name_where_they_are_and_leak_nothing(world: GraphWorld, mode: str) -> None:
     log = ListLog()
-    claim = a_claim(
-        "two", {"log": ["in"]}, mode, config={"configurable": {"langgraph_auth_user_id": "u", "mine": 1}}
-    )
+    claim = a_claim("two", {"log": ["in"]}, mode, config={"configurable": {"langgraph_auth_user_id": "u", "mine": 1}})
     await world.run(claim, log)
 
     found = [data["payload"] if mode == "debug" else data for data in log.of(mode) if data.get("type") != "task"]

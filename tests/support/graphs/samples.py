@@ -16,6 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels import UntrackedValue
 from langgraph.channels.delta import DeltaChannel
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -391,3 +392,15 @@ class Unschemed(TypedDict):
 
 
 unschemed = line(opaque_node, state=Unschemed).compile()
+
+
+class Untracked(TypedDict):
+    log: Annotated[list[Any], operator.add]
+    token: Annotated[str, UntrackedValue]
+
+
+def sign_in(state: Untracked) -> dict[str, Any]:
+    return {"log": ["signed in"], "token": "secret"}
+
+
+untracked = line(sign_in, state=Untracked).compile()

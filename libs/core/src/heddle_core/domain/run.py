@@ -87,6 +87,7 @@ class Run:
     run_id: RunId
     thread_id: ThreadId
     assistant_id: AssistantId
+    graph_id: str
     created_at: datetime
     updated_at: datetime
     status: RunStatus

@@ -73,6 +73,10 @@ class GraphStates(Protocol):
         """A ThreadState (server-api 2.4) as JSON. `checkpoint` None or without an id: the latest."""
         ...
 
+    async def output(self, graph: ThreadGraph, checkpoint_id: str) -> Encoded:
+        """What `wait` answered for a run that ended at this root checkpoint."""
+        ...
+
     async def history(
         self,
         graph: ThreadGraph,

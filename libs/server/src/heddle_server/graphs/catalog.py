@@ -48,9 +48,7 @@ class Catalog:
 
         return cast(Encoded, await self._answer(("schemas", graph_id), graph_id, config, describe))
 
-    async def subgraphs(
-        self, graph_id: str, config: JsonObject, namespace: str | None, *, recurse: bool
-    ) -> Encoded:
+    async def subgraphs(self, graph_id: str, config: JsonObject, namespace: str | None, *, recurse: bool) -> Encoded:
         async def describe(graph: Graph) -> Encoded:
             found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
             return encode({name: _schemas(subgraph) async for name, subgraph in found})

@@ -110,9 +110,7 @@ def ends_the_thread(claim: Claim) -> bool:
     """Is this the command that a chat UI marks a question as resolved with (clients section 2)?"""
     command = claim.kwargs.command or {}
     return (
-        not claim.already_started
-        and command.get("goto") in ("__end__", ["__end__"])
-        and command.get("resume") is None
+        not claim.already_started and command.get("goto") in ("__end__", ["__end__"]) and command.get("resume") is None
     )
 
 
@@ -152,9 +150,7 @@ def _allowed(configurable: Any) -> JsonObject:
     """A client's configurable without the keys that are the server's to set."""
     if not isinstance(configurable, Mapping):
         return {}
-    return {
-        name: value for name, value in configurable.items() if name not in _RESERVED and not name.startswith("__")
-    }
+    return {name: value for name, value in configurable.items() if name not in _RESERVED and not name.startswith("__")}
 
 
 def _positions(configurable: Any) -> JsonObject | None:

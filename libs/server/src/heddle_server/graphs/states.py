@@ -14,6 +14,7 @@ from heddle_core.domain.errors import BadRequest, HeddleError
 from heddle_core.domain.ids import ThreadId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.ports.graph_runtime import Access, StateUpdate, ThreadGraph, Updated
+from heddle_server.graphs.answers import INTERRUPT, answer
 from heddle_server.graphs.encoding import encode, text_of
 from heddle_server.graphs.guests import outside_any_graph
 from heddle_server.graphs.loader import Graph, GraphLoader
@@ -35,6 +36,15 @@ class ThreadStates:
         async with self._opened(graph, Access.READ) as opened:
             snapshot = await opened.aget_state(_config(graph, position(checkpoint)), subgraphs=subgraphs)
             return encode(thread_state(snapshot))
+
+    async def output(self, graph: ThreadGraph, checkpoint_id: str) -> Encoded:
+        """What `wait` answered for a run that ended at this root checkpoint; `{}` when it is gone."""
+        async with self._opened(graph, Access.READ) as opened:
+            snapshot = await opened.aget_state(_config(graph, {"checkpoint_id": checkpoint_id}))
+            values = snapshot.values
+            if snapshot.interrupts and isinstance(values, dict):
+                values = {**values, INTERRUPT: snapshot.interrupts}
+            return answer(opened, values)
 
     async def history(
         self,
