@@ -181,9 +181,7 @@ async def test_the_threads_config_is_beneath_the_runs(world: GraphWorld) -> None
     thread_config = Encoded(b'{"configurable":{"model":"threads","user_id":"t"}}')
     config = {"configurable": {"user_id": "r"}}
 
-    [shown] = (await world.run(a_claim("with_context", {"log": []}, config=config, thread_config=thread_config)))[
-        "log"
-    ]
+    [shown] = (await world.run(a_claim("with_context", {"log": []}, config=config, thread_config=thread_config)))["log"]
     assert shown["user_id"] == "r"
 
 
@@ -302,3 +300,21 @@ async def test_a_run_started_from_inside_a_graph_is_not_its_child(world: GraphWo
     finally:
         var_child_runnable_config.reset(outer)
     assert "outer" not in shown
+
+
+@pytest.mark.parametrize("graph_id", ["two", "narrow", "parent", "delta", "functional", "untracked"])
+async def test_the_summary_of_a_finished_run_is_what_a_read_shows(world: GraphWorld, graph_id: str) -> None:
+    claim = a_claim(graph_id, 21 if graph_id == "functional" else {"log": ["in"]}, "updates")
+    await world.run(claim)
+    known = await world.runtime.summarize(claim)
+    read = await world.runtime.summarize(again(claim))
+
+    assert known.values == read.values
+    assert (known.interrupts, known.has_next) == (read.interrupts, read.has_next) == (b"{}", False)
+
+
+async def test_a_value_that_is_not_checkpointed_is_not_in_the_summary(world: GraphWorld) -> None:
+    claim = a_claim("untracked", {"log": ["in"]})
+
+    assert (await world.run(claim))["token"] == "secret"
+    assert b"secret" not in ((await world.runtime.summarize(claim)).values or b"")

@@ -49,9 +49,9 @@ async def test_the_state_modes_say_what_langgraph_says(world: GraphWorld) -> Non
     modes: list[Any] = ["values", "updates", "custom", "tasks"]
     graph = samples.line(samples.talks).compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "t"}}
+    stream: Any = graph.astream({"log": ["in"]}, config, stream_mode=modes)
     direct = [
-        (mode, {k: v for k, v in payload.items() if k not in ("id", "metadata")})
-        async for mode, payload in graph.astream({"log": ["in"]}, config, stream_mode=modes)
+        (mode, {k: v for k, v in payload.items() if k not in ("id", "metadata")}) async for mode, payload in stream
     ]
 
     log = await ran(world, "talker", {"log": ["in"]}, *modes)
@@ -87,9 +87,7 @@ async def test_tasks_start_with_their_input_and_end_with_their_result(world: Gra
 @pytest.mark.parametrize("mode", ["checkpoints", "debug"])
 async def test_checkpoints_name_where_they_are_and_leak_nothing(world: GraphWorld, mode: str) -> None:
     log = ListLog()
-    claim = a_claim(
-        "two", {"log": ["in"]}, mode, config={"configurable": {"langgraph_auth_user_id": "u", "mine": 1}}
-    )
+    claim = a_claim("two", {"log": ["in"]}, mode, config={"configurable": {"langgraph_auth_user_id": "u", "mine": 1}})
     await world.run(claim, log)
 
     found = [data["payload"] if mode == "debug" else data for data in log.of(mode) if data.get("type") != "task"]
@@ -168,7 +166,7 @@ async def test_parts_that_nobody_saw_are_in_the_first_that_somebody_sees(world: 
 
     class Watched(ListLog):
         @property
-        def is_watched(self) -> bool:  # type: ignore[override]
+        def is_watched(self) -> bool:
             nonlocal seen
             seen += 1
             return seen > 2

@@ -16,6 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels import UntrackedValue
 from langgraph.channels.delta import DeltaChannel
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -129,10 +130,10 @@ class ScriptedModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         if self._wants_tool(messages):
             call: Any = {"name": "add", "args": '{"a": 1}', "id": "call-1", "index": 0, "type": "tool_call_chunk"}
-            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
             return
         for word in self.words:
-            yield ChatGenerationChunk(message=AIMessageChunk(word))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
 
 
 def _chat(model: ScriptedModel) -> Any:
@@ -309,6 +310,13 @@ fan_builder.add_edge(START, "fan")
 fanned = fan_builder.compile()
 
 
+parallel_builder = StateGraph(Log)
+for node in (first, second):
+    parallel_builder.add_node(node.__name__, node)
+    parallel_builder.add_edge(START, node.__name__)
+parallel = parallel_builder.compile()
+
+
 def ask_parent(state: Log) -> Command[Any]:
     return Command(graph=Command.PARENT, update={"log": ["up"]}, goto="elsewhere")
 
@@ -377,3 +385,22 @@ def wrong_factory() -> Any:
 
 
 not_a_graph = 5
+
+
+class Unschemed(TypedDict):
+    log: Annotated[list[Opaque], operator.add]
+
+
+unschemed = line(opaque_node, state=Unschemed).compile()
+
+
+class Untracked(TypedDict):
+    log: Annotated[list[Any], operator.add]
+    token: Annotated[str, UntrackedValue]
+
+
+def sign_in(state: Untracked) -> dict[str, Any]:
+    return {"log": ["signed in"], "token": "secret"}
+
+
+untracked = line(sign_in, state=Untracked).compile()

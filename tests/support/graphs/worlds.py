@@ -32,6 +32,10 @@ SAMPLES = "tests/support/graphs/samples.py"
 ASSISTANT = AssistantId(UUID("5e0f6b46-d00f-5af4-87dc-ea2105ff526d"))
 
 
+class Ledger:
+    """Stands for the storage's: the runtime only hands it on."""
+
+
 @dataclass
 class ListLog:
     """An EventWriter that remembers; `when` is called after each append."""
@@ -68,7 +72,7 @@ class GraphWorld:
         self.store = InMemoryStore()
         self.loader = GraphLoader(specs, ROOT, checkpointer=self.saver, store=self.store)
         self.runtime = GraphRuntime(self.loader, isolated=isolated)
-        self.states = ThreadStates(self.loader, lambda _: object())
+        self.states = ThreadStates(self.loader, lambda _: Ledger())
         self.catalog = Catalog(self.loader)
 
     async def run(self, claim: Claim, log: ListLog | None = None) -> Any:
@@ -106,6 +110,7 @@ def a_claim(
         run_id=new_run_id(),
         thread_id=thread_id or new_thread_id(),
         assistant_id=ASSISTANT,
+        graph_id=graph_id,
         created_at=now,
         updated_at=now,
         status=RunStatus.RUNNING,
@@ -124,7 +129,7 @@ def a_claim(
         thread_metadata=EMPTY_OBJECT,
         thread_config=thread_config,
         already_started=already_started,
-        ledger=object(),
+        ledger=Ledger(),
     )
 
 

@@ -17,11 +17,10 @@ from typing import Self
 
 import structlog
 
-from heddle_server.graphs.guests import Guest, contain
+from heddle_server.graphs.guests import Guest
 
 log = structlog.get_logger(__name__)
 
-_NODE_RUNNER = "arun_with_retry"  # LangGraph's function around a node; its local `task` knows the node's name
 _SHOWN_FRAMES = 6
 
 
@@ -76,13 +75,17 @@ def _look(thread_id: int) -> dict[str, object]:
     found["at"] = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
     outer: FrameType | None = frame
     while outer is not None:
-        if "node" not in found and outer.f_code.co_name == _NODE_RUNNER:
-            found["node"] = getattr(outer.f_locals.get("task"), "name", None)
-        guest = outer.f_locals.get("guest") if outer.f_code in _NAMES_THE_GUEST else None
-        if isinstance(guest, Guest) and "run_id" not in found:
+        guest = outer.f_locals.get("guest")
+        if isinstance(guest, Guest):
             found |= {"run_id": guest.run_id, "graph_id": guest.graph_id}
+            break
+        if "node" not in found and (node := _node(outer.f_locals.get("config"))):
+            found["node"] = node
         outer = outer.f_back
     return found
 
 
-_NAMES_THE_GUEST = frozenset({contain.__code__})
+def _node(config: object) -> object:
+    """The node whose config this is; LangGraph's functions around a node have it in a local of that name."""
+    metadata = config.get("metadata") if isinstance(config, dict) else None
+    return metadata.get("langgraph_node") if isinstance(metadata, dict) else None

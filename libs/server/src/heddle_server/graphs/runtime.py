@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from langchain_core.runnables import RunnableConfig
@@ -13,11 +14,12 @@ from langgraph.types import Command
 
 from heddle_core.domain.errors import GraphFailed, GraphLoadError, HeddleError
 from heddle_core.domain.events import StreamMode
-from heddle_core.domain.json import EMPTY_OBJECT, Encoded
+from heddle_core.domain.json import Encoded
 from heddle_core.domain.thread import StateSummary
 from heddle_core.ports.event_log import EventWriter
 from heddle_core.ports.graph_runtime import Access
 from heddle_core.ports.run_queue import Claim
+from heddle_server.graphs.answers import answer, is_whole_state
 from heddle_server.graphs.encoding import encode, text_of
 from heddle_server.graphs.guests import Guest, GuestExit, hosting
 from heddle_server.graphs.isolated_loop import IsolatedLoop
@@ -32,7 +34,7 @@ from heddle_server.graphs.run_call import (
     run_input,
     to_command,
 )
-from heddle_server.graphs.snapshots import answer, summary
+from heddle_server.graphs.snapshots import summary
 from heddle_server.graphs.stream_events import EventStream, graph_modes
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,9 @@ class GraphRuntime:
         self._loader = loader
         self._server = (facts or ServerFacts()).as_metadata()
         self._isolated = isolated
+        # The state of runs that came to their end, for `summarize`: reading it back would decode every message of
+        # the thread. It goes with the claim that it belongs to.
+        self._ended: WeakKeyDictionary[object, Encoded] = WeakKeyDictionary()
 
     async def run(self, claim: Claim, log: EventWriter) -> Encoded:
         if self._isolated is None:
@@ -54,6 +59,8 @@ class GraphRuntime:
         return await self._isolated.run(lambda writer: self._run(claim, writer), log)
 
     async def summarize(self, claim: Claim) -> StateSummary:
+        if (values := self._ended.pop(claim.ledger, None)) is not None:
+            return StateSummary(values=values)  # the ledger knows the checkpoint's id
         config: RunnableConfig = {
             "configurable": {"thread_id": str(claim.thread_id), "checkpoint_ns": "", CLAIM_KEY: claim.ledger}
         }
@@ -65,14 +72,15 @@ class GraphRuntime:
                 return summary(await graph.aget_state(config))
 
     async def _run(self, claim: Claim, log: EventWriter) -> Encoded:
-        with hosting(_guest(claim)):
+        guest = _guest(claim)  # a name that a watch of the loop looks for
+        with hosting(guest):
             try:
                 config = run_config(claim, self._server)
                 if (static := self._loader.static(claim.graph_id)) is not None:
-                    return await _execute(static, claim, config, log)
+                    return await self._execute(static, claim, config, log)
                 context = run_context(claim, None)
                 async with self._loader.get_graph(claim.graph_id, config, Access.CREATE_RUN, context) as graph:
-                    return await _execute(graph, claim, config, log)
+                    return await self._execute(graph, claim, config, log)
             except asyncio.CancelledError as problem:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -85,12 +93,20 @@ class GraphRuntime:
             except BaseException as problem:  # the guest: it may raise anything
                 raise _failure(claim, problem) from problem
 
+    async def _execute(self, graph: Graph, claim: Claim, config: RunnableConfig, log: EventWriter) -> Encoded:
+        stream = EventStream(claim.kwargs.stream_modes, log)
+        ended = await _drive(graph, claim, config, stream)
+        if ended and not claim.run.ephemeral and is_whole_state(graph, claim, stream.values):
+            stream.text = stream.text or encode(stream.values)
+            self._ended[claim.ledger] = stream.text
+        return answer(graph, stream.values, stream.text)
 
-async def _execute(graph: Graph, claim: Claim, config: RunnableConfig, log: EventWriter) -> Encoded:
-    stream = EventStream(claim.kwargs.stream_modes, log)
+
+async def _drive(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> bool:
+    """Run the graph to its end; False when the thread was changed in another way than by its steps."""
     if ends_the_thread(claim):
         await _end_thread(graph, claim, config, stream)
-        return answer(graph, stream.values)
+        return False
     try:
         if StreamMode.EVENTS in claim.kwargs.stream_modes:
             await _stream_records(graph, claim, config, stream)
@@ -98,7 +114,8 @@ async def _execute(graph: Graph, claim: Claim, config: RunnableConfig, log: Even
             await _stream_chunks(graph, claim, config, stream)
     except ParentCommand as command:
         stream.parent_command(command.args[0])
-    return answer(graph, stream.values)
+        return False
+    return True
 
 
 async def _stream_chunks(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:

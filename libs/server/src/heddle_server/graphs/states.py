@@ -14,11 +14,12 @@ from heddle_core.domain.errors import BadRequest, HeddleError
 from heddle_core.domain.ids import ThreadId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.ports.graph_runtime import Access, StateUpdate, ThreadGraph, Updated
+from heddle_server.graphs.answers import INTERRUPT, answer
 from heddle_server.graphs.encoding import encode, text_of
 from heddle_server.graphs.guests import outside_any_graph
 from heddle_server.graphs.loader import Graph, GraphLoader
 from heddle_server.graphs.run_call import CLAIM_KEY, position, to_command
-from heddle_server.graphs.snapshots import answer, summary, thread_state
+from heddle_server.graphs.snapshots import summary, thread_state
 from heddle_server.graphs.stream_events import reference
 
 log = structlog.get_logger(__name__)
@@ -37,9 +38,13 @@ class ThreadStates:
             return encode(thread_state(snapshot))
 
     async def output(self, graph: ThreadGraph, checkpoint_id: str) -> Encoded:
+        """What `wait` answered for a run that ended at this root checkpoint; `{}` when it is gone."""
         async with self._opened(graph, Access.READ) as opened:
             snapshot = await opened.aget_state(_config(graph, {"checkpoint_id": checkpoint_id}))
-            return answer(opened, snapshot.values, snapshot.interrupts)
+            values = snapshot.values
+            if snapshot.interrupts and isinstance(values, dict):
+                values = {**values, INTERRUPT: snapshot.interrupts}
+            return answer(opened, values)
 
     async def history(
         self,

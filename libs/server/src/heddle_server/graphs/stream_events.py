@@ -11,12 +11,11 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command
 
 from heddle_core.domain.events import Event, StreamMode
-from heddle_core.domain.json import JsonObject
+from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.ports.event_log import EventWriter
 from heddle_server.graphs.encoding import encode
 from heddle_server.graphs.message_parts import MessageParts
 
-INTERRUPT = "__interrupt__"
 _GRAPH_MODES = {
     StreamMode.UPDATES: "updates",
     StreamMode.MESSAGES: "messages",
@@ -55,9 +54,11 @@ class EventStream:
         self._metadata: tuple[Any, orjson.Fragment] = (None, orjson.Fragment(b"{}"))
         self.values: Any = None
         """The newest values of the root graph, with `__interrupt__` when it paused for an answer."""
+        self.text: Encoded | None = None
+        """Those values as JSON, if they were encoded."""
         self._write: dict[str, Callable[[str, Any], None]] = {
             "messages": self._messages,
-            "values": self._plain(StreamMode.VALUES),
+            "values": self._values,
             "updates": self._plain(StreamMode.UPDATES),
             "custom": self._plain(StreamMode.CUSTOM),
             "tasks": self._plain(StreamMode.TASKS, _task),
@@ -67,8 +68,6 @@ class EventStream:
 
     def chunk(self, namespace: tuple[str, ...], mode: str, payload: Any) -> None:
         """One thing that the graph streamed."""
-        if mode == "values" and not namespace:
-            self.values = payload
         self._write[mode]("|" + "|".join(namespace) if namespace else "", payload)
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -95,6 +94,14 @@ class EventStream:
                 self._append(mode, mode.value + suffix, shape(payload) if shape else payload)
 
         return write
+
+    def _values(self, suffix: str, payload: Any) -> None:
+        text = None
+        if StreamMode.VALUES in self._asked and self._log.is_watched:
+            text = encode(payload)
+            self._log.append([Event("values" + suffix, text, StreamMode.VALUES)])
+        if not suffix:
+            self.values, self.text = payload, text
 
     def _messages(self, suffix: str, payload: tuple[BaseMessage, dict[str, Any]]) -> None:
         message, metadata = payload
