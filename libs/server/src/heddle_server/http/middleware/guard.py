@@ -47,7 +47,10 @@ class Guard:
     def _judge(self, host: bytes | None, origin: bytes | None) -> tuple[int, str] | None:
         authority = (host or b"").decode("latin-1").lower()
         if host is not None and not self._is_our_name(authority):
-            return 421, f"This server does not answer for the host {authority!r}. Name it in ALLOW_HOSTS to permit it."
+            return (
+                421,
+                f"This server does not answer for the host {authority!r}. Name it in ALLOWED_HOSTS to permit it.",
+            )
         if origin is not None:
             page = origin.decode("latin-1").lower()
             if not self._may_call(page, authority):
