@@ -59,7 +59,9 @@ assistant = Table(
     _now("updated_at"),
     Index("assistant_graph_id_idx", "graph_id"),
     Index("assistant_created_at_idx", "created_at"),
-    Index("assistant_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
+    Index(
+        "assistant_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
+    ),
 )
 
 assistant_version = Table(
@@ -129,7 +131,9 @@ run = Table(
     Column("base_checkpoint_id", Text),  # the root checkpoint it started from, for rollback
     # Pending writes of the base checkpoint when the run was opened (an interrupted thread): rollback puts them back.
     Column("base_writes", LargeBinary),
-    CheckConstraint("status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"),
+    CheckConstraint(
+        "status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"
+    ),
     CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("cancel_action IN ('interrupt', 'rollback')", name="cancel_action"),
     Index("run_one_running_per_thread", "thread_id", unique=True, postgresql_where=text("status = 'running'")),
