@@ -45,7 +45,7 @@ async def test_a_missing_or_malformed_body_is_422(world: World, raw: bytes) -> N
         (b'"\\ud800"', "half of a surrogate pair"),
         (b'{"a": 1, "b": 2, "a": 3}', "the key 'a' is given twice"),
         (b"[" * 201 + b"]" * 201, "nested deeper than 200 levels"),
-        (b"[" * 100_000, "nested deeper than 200 levels"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested deeper than 200 levels"),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "nested deeper than 200 levels"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
@@ -54,8 +54,7 @@ async def test_json_that_nobody_could_store_is_422_and_says_why(world: World, va
     status, detail = await send(world, b'{"assistant_id": "agent", "input": ' + value + b"}")
     assert status == 422
     assert detail.startswith("Invalid JSON in request body")
-    if value.endswith((b"]", b"}")) or not value.startswith(b"["):
-        assert problem in detail
+    assert problem in detail
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ async def test_json_that_nobody_could_store_is_422_and_says_why(world: World, va
         b'"12345678901234567890123"',
         b"1.5e300",
         b"[" * 150 + b"]" * 150,
-        b"[[],[]]" * 0 + b"[" + b",".join([b"{}"] * 1000) + b"]",
+        b"[" + b",".join([b"{}"] * 1000) + b"]",
         '"\\ud83d\\ude00 é"'.encode(),
     ],
 )

@@ -35,7 +35,7 @@ STUDIO = "https://smith.langchain.com"
 async def test_only_loopback_hosts_are_answered(world: World, host: str, status: int) -> None:
     answer = await world.client.get("/ok", headers={"host": host})
     assert answer.status_code == status
-    assert status == 200 or "ALLOW_HOSTS" in answer.json()["detail"]
+    assert status == 200 or "ALLOWED_HOSTS" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

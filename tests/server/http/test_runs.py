@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -13,6 +13,9 @@ from heddle_core.domain.events import StreamMode
 from heddle_core.domain.run import CancelAction, Durability, IfNotExists, RunStatus
 from heddle_server.http.options import HeaderRules, HttpOptions
 from tests.server.http.world import ASSISTANT, World, serving
+
+
+NOBODY = UUID("00000000-0000-7000-8000-000000000001")
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -166,8 +169,8 @@ async def test_a_busy_thread_refuses_with_409_when_asked_to(world: World) -> Non
     ("path", "detail"),
     [
         ("/threads/x/runs", "Invalid thread ID: must be a UUID"),
-        (f"/threads/{uuid4()}/runs/x", "Invalid run ID: must be a UUID"),
-        (f"/threads/{uuid4()}/runs/x/join", "Invalid run ID: must be a UUID"),
+        (f"/threads/{NOBODY}/runs/x", "Invalid run ID: must be a UUID"),
+        (f"/threads/{NOBODY}/runs/x/join", "Invalid run ID: must be a UUID"),
         ("/runs/x/stream", "Invalid run ID: must be a UUID"),
     ],
 )

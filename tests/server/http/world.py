@@ -303,7 +303,6 @@ async def serving(options: HttpOptions | None = None, *, bounds: Bounds | None =
             yield world
     finally:
         server.should_exit = True
-        server.force_exit = True
         await task
 
 

@@ -34,11 +34,16 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def with_common_errors(route: APIRoute) -> dict[int | str, dict[str, Any]]:
-    """A route's responses and the errors that any route may answer."""
+    """A route's responses and the errors that any route may answer; every error that has a `detail` is an `Error`."""
     statuses = [403, 421, 422, 500, 503]
     if route.body_field is not None:
         statuses.append(413)
-    return {**errors(*sorted(statuses)), **route.responses}
+    told = {**errors(*sorted(statuses)), **route.responses}
+    for status, answer in told.items():
+        model = answer.get("model")
+        if str(status) >= "400" and isinstance(model, type) and "detail" in getattr(model, "model_fields", ()):
+            told[status] = {**answer, "model": Error}
+    return told
 
 
 def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str) -> Schema:
