@@ -19,6 +19,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
+from heddle_core.domain.errors import Unavailable
 from heddle_server.storage.graph_store import GraphStore
 from heddle_server.storage.store_ops import NotSupportedByStore
 from tests.support.pg_assistants import World, pool_on, run_in_a_thread
@@ -222,6 +223,12 @@ async def test_one_request_that_postgres_refuses_does_not_fail_its_neighbours(st
         await pool.execute("ALTER TABLE heddle.item DROP CONSTRAINT no_poison")
     assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "CheckViolationError", "NoneType"]
     assert {item.key for item in await store.asearch(("a",))} == {"good", "better"}
+
+
+async def test_a_database_that_is_away_is_unavailable_to_every_caller(tmp_path: Path) -> None:
+    async with pool_on(tmp_path) as pool, GraphStore(pool) as store:
+        outcomes = await asyncio.gather(store.aget(("a",), "k"), store.aput(("a",), "k", {}), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone(store: GraphStore) -> None:

@@ -17,12 +17,15 @@ from typing import Self
 import asyncpg
 from langgraph.store.base import BaseStore, Op, Result
 
+from heddle_core.domain.errors import Unavailable
 from heddle_server.storage.store_ops import Batch, Prepared, prepare
 
 _CLOSED = "the store is closed: the server is starting or stopping"
 
-LANES = 4
-"""How many batches run at once, each on a connection of its own."""
+_AWAY = "The store's database is not available. Try again in a moment."
+
+LANES = 2
+"""How many batches run at once, each on a connection of its own: the pool is small and serves the run engine, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,14 +109,12 @@ class GraphStore(BaseStore):
             return
         try:
             answers = await Batch([request.ops for request in requests]).execute(self._pool)
-        except (asyncpg.PostgresError, asyncpg.DataError) as error:
-            if len(requests) == 1:
-                _refuse(requests, error)
-            else:
+        except Exception as error:  # it belongs to the callers, who raise it; here it would stop the server
+            if len(requests) > 1 and not _is_away(error):
                 for request in requests:
                     await self._serve([request])
-        except Exception as error:  # it belongs to the callers, who raise it; here it would stop the server
-            _refuse(requests, error)
+            else:
+                _refuse(requests, Unavailable(_AWAY) if _is_away(error) else error)
         except BaseException:
             _refuse(requests, RuntimeError(_CLOSED))
             raise
@@ -127,6 +128,21 @@ def _refuse(requests: Iterable[_Request], error: Exception) -> None:
     for request in requests:
         if not request.answer.done():
             request.answer.set_exception(error)
+
+
+def _is_away(error: Exception) -> bool:
+    """Did the database not answer, as opposed to refuse?"""
+    if isinstance(error, asyncpg.DataError | ValueError):  # asyncpg's own is an InterfaceError, too
+        return False
+    return isinstance(
+        error,
+        asyncpg.PostgresConnectionError
+        | asyncpg.OperatorInterventionError
+        | asyncpg.InsufficientResourcesError
+        | asyncpg.InterfaceError
+        | OSError
+        | TimeoutError,
+    )
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
