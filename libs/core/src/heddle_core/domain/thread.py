@@ -18,9 +18,19 @@ class ThreadStatus(StrEnum):
     ERROR = "error"
 
 
+class IfExists(StrEnum):
+    """What creating a thread under an id that is taken means."""
+
+    RAISE = "raise"
+    DO_NOTHING = "do_nothing"  # the thread that is there is the answer, as it is
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A thread's row. JSON columns are text; `values` is the last root state, None before the first."""
+    """A thread's row. JSON columns are text; `values` is the last root state, None before the first.
+
+    `extracted` is there only in the rows of a search that asked for it.
+    """
 
     thread_id: ThreadId
     created_at: datetime
@@ -32,6 +42,7 @@ class Thread:
     values: Encoded | None = None
     interrupts: Encoded = EMPTY_OBJECT
     error: Encoded | None = None
+    extracted: Encoded | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +66,24 @@ class ThreadFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extract:
+    """One value of a thread's JSON, by a path of keys and list positions (negative: from the end)."""
+
+    alias: str
+    root: str
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A slice of a search. Ties are broken by id, so pages never overlap."""
+    """A slice of a search. Ties are broken by id, so pages never overlap. `extract` is for threads."""
 
     limit: int = 10
     offset: int = 0
     sort_by: str = "created_at"
     descending: bool = True
     select: frozenset[str] | None = field(default=None)
+    extract: tuple[Extract, ...] = ()
 
 
 def resting_status(outcome: OutcomeKind, *, has_next: bool) -> ThreadStatus:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from heddle_core.domain.assistant import Assistant, AssistantContent, AssistantFilter
@@ -49,6 +50,15 @@ class Threads(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """The queue of the whole database. `longest_wait` is that of the oldest pending run that is due."""
+
+    pending: int
+    running: int
+    longest_wait: timedelta
+
+
 class Runs(Protocol):
     async def insert(self, new: NewRun) -> Run:
         """A pending row; the thread becomes busy. The thread row must be locked by this unit of work."""
@@ -80,6 +90,8 @@ class Runs(Protocol):
     async def delete(self, run: Run) -> None:
         """Remove a run that is over; its checkpoints stay; the thread's status follows. Thread row locked."""
         ...
+
+    async def figures(self) -> QueueFigures: ...
 
     async def watch(self, run_id: RunId) -> Run | None:
         """The row, marked so that its end is announced to other processes (signal `run_ended`)."""
@@ -176,6 +188,14 @@ class UnitOfWork(Protocol):
 
 class Storage(Protocol):
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]: ...
+
+    def single(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """A unit of work without a transaction: each statement commits by itself.
+
+        For reads and for changes of one statement, which it saves the round trips of a transaction. Locks end with
+        their statement, and what was done before an exception stays done.
+        """
+        ...
 
     async def check(self) -> None:
         """Raise `Unavailable`, naming what is down, unless the database answers and its schema is ours."""

@@ -31,6 +31,7 @@ class Limits:
     poll: timedelta = timedelta(seconds=1)
     grace: timedelta = timedelta(seconds=180)
     stubborn: timedelta = timedelta(seconds=10)
+    state_update: timedelta = timedelta(seconds=60)
 
 
 class AssistantSource(Protocol):

@@ -1,29 +1,30 @@
-"""Ids in paths. Any UUID is accepted; anything else is 422, in the words that clients know."""
+"""Ids in paths. A text that is not a UUID is 422, with the sentence that clients know."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BeforeValidator, WithJsonSchema
+from fastapi import Path
+from pydantic import BeforeValidator
 
 from heddle_core.domain.errors import InvalidRequest
 from heddle_core.domain.ids import AssistantId, RunId, ThreadId
 
 
-def _parser(kind: str) -> Callable[[object], UUID]:
-    def parse(given: object) -> UUID:
+def _uuid(noun: str) -> Callable[[Any], UUID]:
+    def parse(text: Any) -> UUID:
+        if isinstance(text, UUID):
+            return text
         try:
-            return UUID(str(given))
-        except ValueError:
-            raise InvalidRequest(f"Invalid {kind} ID: must be a UUID") from None
+            return UUID(text)
+        except (ValueError, TypeError, AttributeError):
+            raise InvalidRequest(f"Invalid {noun} ID: must be a UUID") from None
 
     return parse
 
 
-_UUID = WithJsonSchema({"type": "string", "format": "uuid"})
-
-ThreadPath = Annotated[ThreadId, BeforeValidator(_parser("thread")), _UUID]
-RunPath = Annotated[RunId, BeforeValidator(_parser("run")), _UUID]
-AssistantPath = Annotated[AssistantId, BeforeValidator(_parser("assistant")), _UUID]
+ThreadPath = Annotated[ThreadId, Path(alias="thread_id"), BeforeValidator(_uuid("thread"))]
+RunPath = Annotated[RunId, Path(alias="run_id"), BeforeValidator(_uuid("run"))]
+AssistantPath = Annotated[AssistantId, Path(alias="assistant_id"), BeforeValidator(_uuid("assistant"))]

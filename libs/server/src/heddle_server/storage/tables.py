@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -98,6 +97,7 @@ thread = Table(
     CheckConstraint("status IN ('idle', 'busy', 'interrupted', 'error')", name="status"),
     CheckConstraint("resting_status IN ('idle', 'interrupted', 'error')", name="resting_status"),
     Index("thread_updated_at_idx", "updated_at", "thread_id"),
+    Index("thread_ephemeral_idx", "thread_id", postgresql_where=text("ephemeral")),
     Index("thread_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
@@ -127,8 +127,9 @@ run = Table(
     Column("error", JSONB),
     Column("head_checkpoint_id", Text),  # the root checkpoint it ended on
     Column("base_checkpoint_id", Text),  # the root checkpoint it started from, for rollback
-    # Pending writes of the base checkpoint when the run was opened (an interrupted thread): rollback puts them back.
-    Column("base_writes", LargeBinary),
+    # Pending writes of the base checkpoint when the run was opened (an interrupted thread), as heddle.note_base gives
+    # them: heddle.rollback_checkpoints puts them back.
+    Column("base_writes", JSONB),
     CheckConstraint("status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"),
     CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("cancel_action IN ('interrupt', 'rollback')", name="cancel_action"),

@@ -11,12 +11,14 @@ from heddle_core.domain.errors import NotInThisVersion
 
 
 class Body(BaseModel):
-    """A request body. `not_yet` names the fields that are refused; `nullable` those where null means something."""
+    """A request body. `not_yet` names the fields that are refused; `nullable` those where null means something;
+    `nul_in` those that are the graph's own data, where NUL characters are kept (elsewhere they are 422)."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     not_yet: ClassVar[frozenset[str]] = frozenset()
     nullable: ClassVar[frozenset[str]] = frozenset()
+    nul_in: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,151 @@
+"""The server under measurement: a real `heddle serve` on a fresh embedded database."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+import psycopg
+from heddle_cli.postgres.launcher import EmbeddedPostgres, Running
+
+_GRAPHS = Path(__file__).with_name("graphs.py")
+NAMES = ("echo", "sync_echo", "steps", "customs", "chat", "talker", "paced", "big")
+
+
+@dataclass(slots=True)
+class Subject:
+    port: int
+    process: psutil.Process
+    postgres: Running
+    database: str
+    start_seconds: float
+
+    def cpu(self) -> float:
+        """CPU seconds of the server and of Postgres so far, ended backends included."""
+        return _tree_cpu(self.process) + sum(_tree_cpu(root) for root in self._postmasters())
+
+    def server_cpu(self) -> float:
+        return _tree_cpu(self.process)
+
+    def rss(self) -> int:
+        """Bytes of the server process."""
+        return int(self.process.memory_info().rss)
+
+    def _postmasters(self) -> list[psutil.Process]:
+        pid = int((self.postgres.data / "postmaster.pid").read_text().splitlines()[0])
+        return [psutil.Process(pid)]
+
+    def sql(self, statement: str) -> object:
+        with psycopg.connect(self.postgres.dsn(self.database), autocommit=True) as connection:
+            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+    @contextmanager
+    def statements(self) -> Iterator[list[int]]:
+        """Counts what the server's connections execute in the block, BEGIN and COMMIT left out."""
+        log = self.postgres.data.with_name(self.postgres.data.name + ".run") / "postgres.log"
+        self.sql("ALTER SYSTEM SET log_statement = 'all'")
+        self.sql("ALTER SYSTEM SET log_line_prefix = '%a|'")
+        self.sql("SELECT pg_reload_conf()")
+        time.sleep(1.0)
+        start = log.stat().st_size
+        found = [0]
+        try:
+            yield found
+        finally:
+            time.sleep(0.5)
+            with log.open("rb") as lines:
+                lines.seek(start)
+                text = lines.read().decode(errors="replace")
+            executed = re.findall(r"^heddle[^|]*\|LOG:  (?:execute [^:]*|statement): *(\w+)", text, re.MULTILINE)
+            found[0] = sum(word.upper() not in ("BEGIN", "COMMIT", "ROLLBACK") for word in executed)
+            self.sql("ALTER SYSTEM RESET log_statement")
+            self.sql("SELECT pg_reload_conf()")
+
+    def transactions(self) -> int:
+        """How many transactions have written so far."""
+        return int(str(self.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")))
+
+
+def _tree_cpu(root: psutil.Process) -> float:
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+        if process == root:
+            total += times.children_user + times.children_system
+    return total
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def subject(settings: dict[str, str] | None = None) -> Iterator[Subject]:
+    """A server on a database of its own, stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="heddle-bench-") as folder:
+        base = Path(folder)
+        base.chmod(0o711)
+        config = base / "agent.json"
+        config.write_text(
+            json.dumps({"dependencies": [str(_GRAPHS.parents[1])], "graphs": {n: f"{_GRAPHS}:{n}" for n in NAMES}})
+        )
+        with EmbeddedPostgres.start(base / "pg") as postgres:
+            port = _free_port()
+            env = {
+                "PATH": os.environ["PATH"],
+                "HOME": folder,
+                "DATABASE_URL": postgres.dsn(),
+                "HEDDLE_DATA_DIR": str(base / "data"),
+                "LOG_LEVEL": "WARNING",
+                **(settings or {}),
+            }
+            log = base / "server.log"
+            heddle = Path(sys.executable).with_name("heddle")
+            started = time.perf_counter()
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    [heddle, "serve", "--config", config, "--port", str(port)], env=env, stdout=out, stderr=out
+                )
+            try:
+                _wait(port, process, log)
+                seconds = time.perf_counter() - started
+                yield Subject(port, psutil.Process(process.pid), postgres, "heddle", seconds)
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended:\n{log.read_text()}")
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.01)
+    raise SystemExit(f"the server was not ready:\n{log.read_text()}")

@@ -1,0 +1,1 @@
+"""One module per command: `arguments(parser)` declares its flags, `run(options)` does it and returns the exit code."""

@@ -1,0 +1,118 @@
+"""One server process: uvicorn around an ASGI app, with a start that explains itself and a stop that drains.
+
+Stopping: the first SIGINT or SIGTERM closes the port, tells the app to drain (`app.state.begin_drain()`, if
+it has one) and waits for open responses, then ends the app's lifespan. uvicorn's own patience is longer than
+the drain, so it cannot cut it short. The second signal ends the process at once: runs are rows under a lease,
+so nothing is lost, only late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+_log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_MARGIN = 10.0  # what uvicorn waits for beyond the drain
+
+
+class StartFailed(Exception):
+    """The app's lifespan did not come up; the cause says why."""
+
+
+def serve(app: App, listener: socket.socket, *, grace: float, on_ready: Callable[[], None]) -> None:
+    """Serve until a signal says stop. Raises StartFailed, with the cause, when the app does not start."""
+    guarded = _Lifespan(app)
+    config = uvicorn.Config(
+        guarded,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=int(grace + _MARGIN),
+    )
+    logging.getLogger("uvicorn.error").addFilter(_says_something)
+    server = _Server(config, app, on_ready)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        if guarded.failure is None:
+            raise
+    if guarded.failure is not None:
+        raise StartFailed from guarded.failure
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: App, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._on_ready = on_ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn would raise the signal again at its end, which skips everything after `run`.
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+        begin_drain = getattr(getattr(self._app, "state", None), "begin_drain", None)
+        if begin_drain is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(begin_drain)
+        _log.info("server_stopping", extra={"signal": signal.Signals(sig).name})
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """False for uvicorn's word on a failed start: the caller says why it failed."""
+    return not str(record.msg).startswith("Application startup failed")
+
+
+class _Lifespan:
+    """Keeps the exception of a failed start, which uvicorn would print as a traceback."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.failure: Exception | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        answered: list[str] = []
+
+        async def quietly(message: Message) -> None:
+            answered.append(message["type"])
+            if message["type"].endswith(".failed"):
+                message = {"type": message["type"], "message": ""}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, quietly)
+        except Exception as error:
+            if "lifespan.startup.complete" in answered:
+                _log.exception("server_stop_failed")
+                raise
+            self.failure = error
+            if not answered:
+                await send({"type": "lifespan.startup.failed", "message": ""})
+        if "lifespan.startup.failed" in answered and self.failure is None:
+            self.failure = RuntimeError("the application refused to start")

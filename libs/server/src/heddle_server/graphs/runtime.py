@@ -1,0 +1,185 @@
+"""Runs claimed graphs: the one place where guest code is executed on behalf of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import ParentCommand
+from langgraph.types import Command
+
+from heddle_core.domain.errors import GraphFailed, GraphLoadError, HeddleError
+from heddle_core.domain.events import StreamMode
+from heddle_core.domain.json import EMPTY_OBJECT, Encoded
+from heddle_core.domain.thread import StateSummary
+from heddle_core.ports.event_log import EventWriter
+from heddle_core.ports.graph_runtime import Access
+from heddle_core.ports.run_queue import Claim
+from heddle_server.graphs.encoding import encode, text_of
+from heddle_server.graphs.guests import Guest, GuestExit, hosting
+from heddle_server.graphs.isolated_loop import IsolatedLoop
+from heddle_server.graphs.loader import Graph, GraphLoader
+from heddle_server.graphs.run_call import (
+    CLAIM_KEY,
+    ServerFacts,
+    ends_the_thread,
+    pauses,
+    run_config,
+    run_context,
+    run_input,
+    to_command,
+)
+from heddle_server.graphs.snapshots import summary
+from heddle_server.graphs.stream_events import INTERRUPT, EventStream, graph_modes
+
+log = structlog.get_logger(__name__)
+
+
+class GraphRuntime:
+    """`GraphRunner` for LangGraph. With `isolated`, graphs run on a loop of their own."""
+
+    def __init__(
+        self, loader: GraphLoader, *, facts: ServerFacts | None = None, isolated: IsolatedLoop | None = None
+    ) -> None:
+        self._loader = loader
+        self._server = (facts or ServerFacts()).as_metadata()
+        self._isolated = isolated
+
+    async def run(self, claim: Claim, log: EventWriter) -> Encoded:
+        if self._isolated is None:
+            return await self._run(claim, log)
+        return await self._isolated.run(lambda writer: self._run(claim, writer), log)
+
+    async def summarize(self, claim: Claim) -> StateSummary:
+        config: RunnableConfig = {
+            "configurable": {"thread_id": str(claim.thread_id), "checkpoint_ns": "", CLAIM_KEY: claim.ledger}
+        }
+        with hosting(_guest(claim)):
+            if (static := self._loader.static(claim.graph_id)) is not None:
+                return summary(await static.aget_state(config))
+            wanted = run_config(claim, self._server)
+            async with self._loader.get_graph(claim.graph_id, wanted, Access.READ) as graph:
+                return summary(await graph.aget_state(config))
+
+    async def _run(self, claim: Claim, log: EventWriter) -> Encoded:
+        with hosting(_guest(claim)):
+            try:
+                config = run_config(claim, self._server)
+                if (static := self._loader.static(claim.graph_id)) is not None:
+                    return await _execute(static, claim, config, log)
+                context = run_context(claim, None)
+                async with self._loader.get_graph(claim.graph_id, config, Access.CREATE_RUN, context) as graph:
+                    return await _execute(graph, claim, config, log)
+            except asyncio.CancelledError as problem:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # from outside
+                raise _failure(claim, problem) from problem
+            except GraphLoadError as problem:
+                raise _failure(claim, problem) from problem
+            except HeddleError:
+                raise  # from the checkpointer: the lease is lost, the database is down
+            except BaseException as problem:  # the guest: it may raise anything
+                raise _failure(claim, problem) from problem
+
+
+async def _execute(graph: Graph, claim: Claim, config: RunnableConfig, log: EventWriter) -> Encoded:
+    stream = EventStream(claim.kwargs.stream_modes, log)
+    if ends_the_thread(claim):
+        await _end_thread(graph, claim, config, stream)
+        return _answer(graph, stream.values)
+    try:
+        if StreamMode.EVENTS in claim.kwargs.stream_modes:
+            await _stream_records(graph, claim, config, stream)
+        else:
+            await _stream_chunks(graph, claim, config, stream)
+    except ParentCommand as command:
+        stream.parent_command(command.args[0])
+    return _answer(graph, stream.values)
+
+
+async def _stream_chunks(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:
+    chunks: Any = graph.astream(run_input(claim), config, **_options(graph, claim))
+    async with aclosing(chunks):
+        if claim.kwargs.subgraphs:
+            async for namespace, mode, payload in chunks:
+                stream.chunk(namespace, mode, payload)
+        else:
+            async for mode, payload in chunks:
+                stream.chunk((), mode, payload)
+
+
+async def _stream_records(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:
+    """Mode `events`: the other modes' chunks are inside the records of the root run."""
+    root = str(claim.run_id)
+    records: Any = graph.astream_events(run_input(claim), config, version="v2", **_options(graph, claim))
+    async with aclosing(records):
+        async for record in records:
+            stream.record(record)
+            if record["event"] == "on_chain_stream" and record["run_id"] == root:
+                chunk = record["data"]["chunk"]
+                stream.chunk(*(chunk if claim.kwargs.subgraphs else ((), *chunk)))
+
+
+def _options(graph: Graph, claim: Claim) -> dict[str, Any]:
+    kwargs = claim.kwargs
+    return {
+        "stream_mode": graph_modes(kwargs.stream_modes),
+        "subgraphs": kwargs.subgraphs,
+        "durability": kwargs.durability.value,
+        "context": run_context(claim, graph.context_schema),
+        "interrupt_before": pauses(kwargs.interrupt_before),
+        "interrupt_after": pauses(kwargs.interrupt_after),
+    }
+
+
+async def _end_thread(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:
+    """Drop what the thread waits for, without running its nodes again."""
+    before = await graph.aget_state(config)
+    if before.metadata is None:
+        return
+    command = to_command(claim.kwargs.command)
+    if command is not None and command.update:
+        # As if the node that waits had answered with this update.
+        node = before.next[0] if before.next else None
+        config = _at(config, await graph.aupdate_state(config, Command(update=command.update), as_node=node))
+    config = _at(config, await graph.aupdate_state(config, None, as_node="__end__"))
+    after = await graph.aget_state(config)
+    stream.chunk((), "values", after.values)
+
+
+def _at(config: RunnableConfig, written: RunnableConfig) -> RunnableConfig:
+    """The run's config at the checkpoint that an update wrote: LangGraph's answer names a place and no more."""
+    return {**config, "configurable": {**config["configurable"], **written["configurable"]}}
+
+
+def _answer(graph: Graph, values: Any) -> Encoded:
+    """The final values by the output schema, with the questions that were asked (server-api 5.4)."""
+    if values is None:
+        return EMPTY_OBJECT
+    names = graph.output_channels
+    if not isinstance(values, dict) or isinstance(names, str):
+        return encode(values)
+    return encode({name: values[name] for name in (*names, INTERRUPT) if name in values})
+
+
+def _failure(claim: Claim, problem: BaseException) -> GraphFailed:
+    cause = problem.attempt if isinstance(problem, GuestExit) else problem
+    log.warning("graph_failed", run_id=str(claim.run_id), graph_id=claim.graph_id, exc_info=problem)
+    return GraphFailed(type(cause).__name__, _text(cause))
+
+
+def _text(problem: BaseException) -> str:
+    if isinstance(problem, SystemExit):
+        return f"the graph tried to end the process (exit code {problem.code})"
+    text = text_of(problem)
+    if isinstance(problem, TypeError) and "serializable" in text:
+        return f"the graph's state cannot be stored: {text}; let nodes return plain data, messages or dataclasses"
+    return text
+
+
+def _guest(claim: Claim) -> Guest:
+    return Guest(run_id=str(claim.run_id), graph_id=claim.graph_id)

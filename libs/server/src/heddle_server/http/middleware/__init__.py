@@ -1,0 +1,1 @@
+"""Pure ASGI layers around the application: nothing here knows what a run is."""

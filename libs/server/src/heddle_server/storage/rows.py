@@ -1,0 +1,64 @@
+"""Checkpoint rows on their way to the database, in the column order of `heddle.write_rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from uuid import UUID
+
+CheckpointRow: TypeAlias = tuple[UUID, str, str, str, str | None, str, str]
+"""run, thread, namespace, id, parent id, checkpoint JSON, metadata JSON"""
+
+BlobRow: TypeAlias = tuple[UUID, str, str, str, str, str, bytes]
+"""run, thread, namespace, channel, version, type, bytes"""
+
+WriteRow: TypeAlias = tuple[UUID, str, str, str, str, str, int, str, str, bytes]
+"""run, thread, namespace, checkpoint id, task id, task path, index, channel, type, bytes"""
+
+WRITE_ROWS = "SELECT heddle.write_rows($1, {})".format(", ".join(f"${n}" for n in range(2, 26)))
+"""Takes the run ids whose rows are to be stored, then `Rows.parameters()`."""
+
+FLUSH_ROWS = "SELECT heddle.flush_rows($1, $2, {})".format(", ".join(f"${n}" for n in range(3, 27)))
+"""Takes run ids and their tokens, then `Rows.parameters()`; returns the run ids still owned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of any number of runs. Holds no key twice, as one statement must not."""
+
+    checkpoints: Sequence[CheckpointRow] = ()
+    blobs: Sequence[BlobRow] = ()
+    writes: Sequence[WriteRow] = ()
+    size: int = field(default=0)
+
+    def __bool__(self) -> bool:
+        return bool(self.checkpoints or self.blobs or self.writes)
+
+    @property
+    def count(self) -> int:
+        return len(self.checkpoints) + len(self.blobs) + len(self.writes)
+
+    def parameters(self) -> list[Sequence[object]]:
+        """The arrays of `write_rows`, after its first argument."""
+        return [
+            *(zip(*self.checkpoints, strict=True) if self.checkpoints else _EMPTY[:7]),
+            *(zip(*self.blobs, strict=True) if self.blobs else _EMPTY[:7]),
+            *(zip(*self.writes, strict=True) if self.writes else _EMPTY),
+        ]
+
+    @classmethod
+    def merge(cls, parts: Iterable[Rows]) -> Rows:
+        """The rows of several runs as one. Runs share no key, because a thread has one running run."""
+        parts = list(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            checkpoints=[row for part in parts for row in part.checkpoints],
+            blobs=[row for part in parts for row in part.blobs],
+            writes=[row for part in parts for row in part.writes],
+            size=sum(part.size for part in parts),
+        )
+
+
+_EMPTY: list[Sequence[object]] = [()] * 10

@@ -1,0 +1,138 @@
+"""A migrated database of its own, with the run queue on it and the few moves that tests of runs are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import orjson
+
+from heddle_core.domain.ids import AssistantId, RunId, ThreadId, new_run_id, new_thread_id
+from heddle_core.domain.json import Encoded
+from heddle_core.domain.run import IfNotExists, NewRun, RunKwargs
+from heddle_core.ports.run_queue import Claim
+from heddle_server.storage import migrate
+from heddle_server.storage.database import Database, open_database
+from heddle_server.storage.run_queue import PostgresRunQueue
+from heddle_server.storage.runs import RunRows
+from tests.support.pg_queue import Address
+
+T = TypeVar("T")
+LEASE = timedelta(seconds=30)
+ASSISTANT = AssistantId(UUID("00000000-0000-0000-0000-00000000a551"))
+DEADLINE = 10.0
+
+
+def new_run(thread_id: ThreadId | None = None, **given: Any) -> NewRun:
+    kwargs = given.pop("kwargs", None) or RunKwargs(input={"n": 1}, config={})
+    fields: dict[str, Any] = {
+        "run_id": new_run_id(),
+        "thread_id": thread_id or new_thread_id(),
+        "assistant_id": ASSISTANT,
+        "assistant_version": 1,
+        "graph_id": "echo",
+        "metadata": Encoded(b'{"who": "run"}'),
+        "kwargs": kwargs,
+        "if_not_exists": IfNotExists.CREATE,
+    }
+    return NewRun(**(fields | given))
+
+
+async def soon(look: Callable[[], Awaitable[T | None]]) -> T:
+    """What `look` finds, as soon as it finds something; an error when the deadline passes."""
+    async with asyncio.timeout(DEADLINE):
+        while (found := await look()) is None or found is False:
+            await asyncio.sleep(0.005)
+        return found
+
+
+@dataclass
+class QueueWorld:
+    address: Address
+    database: Database
+    queue: PostgresRunQueue
+
+    async def sql(self, statement: str, *arguments: Any) -> list[Any]:
+        return await self.database.pool.fetch(statement, *arguments)
+
+    async def one(self, statement: str, *arguments: Any) -> Any:
+        return await self.database.pool.fetchval(statement, *arguments)
+
+    async def opened(self, new: NewRun | None = None, *, lease: timedelta = LEASE) -> Claim:
+        claim = await self.queue.open(new or new_run(), lease=lease)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    async def claimed(self, free: int = 10) -> tuple[Claim, ...]:
+        return (await self.queue.claim(free, lease=LEASE)).claims
+
+    async def enqueued(self, new: NewRun) -> RunId:
+        """A pending run, by the ordinary way in."""
+        async with self.runs() as runs:
+            await self.sql(
+                "INSERT INTO heddle.thread (thread_id, ephemeral) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                new.thread_id,
+                new.ephemeral,
+            )
+            return (await runs.insert(new)).run_id
+
+    @asynccontextmanager
+    async def runs(self) -> AsyncIterator[RunRows]:
+        async with self.database.engine.begin() as connection:
+            yield RunRows(connection)
+
+    async def let_the_lease_lapse(self, *claims: Claim) -> None:
+        await self.sql(
+            "UPDATE heddle.run SET lease_until = now() - interval '1 second' WHERE run_id = ANY ($1)",
+            [claim.run_id for claim in claims],
+        )
+
+    async def checkpoint(self, thread_id: ThreadId, checkpoint_id: str, run_id: UUID | None = None) -> None:
+        metadata = orjson.dumps({"run_id": str(run_id)} if run_id else {}).decode()
+        await self.sql(
+            "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
+            " VALUES ($1, '', $2, $3, $4)",
+            str(thread_id),
+            checkpoint_id,
+            orjson.dumps({"v": 4, "id": checkpoint_id, "channel_versions": {}, "channel_values": {}}).decode(),
+            metadata,
+        )
+
+    async def run_row(self, run_id: UUID) -> Any:
+        return await self.database.pool.fetchrow("SELECT * FROM heddle.run WHERE run_id = $1", run_id)
+
+    async def thread_row(self, thread_id: UUID) -> Any:
+        return await self.database.pool.fetchrow("SELECT * FROM heddle.thread WHERE thread_id = $1", thread_id)
+
+
+async def make_template(server: Address) -> None:
+    await server.run("CREATE DATABASE template")
+    await migrate.upgrade(server.named("template"))
+    await server.named("template").run(
+        f"INSERT INTO heddle.assistant (assistant_id, graph_id, name) VALUES ('{ASSISTANT}', 'echo', 'echo')"
+    )
+
+
+@asynccontextmanager
+async def fresh_database(server: Address, *, template: str | None = "template") -> AsyncIterator[Address]:
+    name = f"t{uuid4().hex[:12]}"
+    await server.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    try:
+        yield server.named(name)
+    finally:
+        await server.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def queue_world(server: Address, *, budget: int = 10) -> AsyncIterator[QueueWorld]:
+    async with fresh_database(server) as address, open_database(address, budget=budget) as database:
+        queue = PostgresRunQueue(database.pool)
+        try:
+            yield QueueWorld(address, database, queue)
+        finally:
+            await queue.aclose()

@@ -1,0 +1,38 @@
+"""One real server per test process, on a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from tests.support.postgres_server import DatabaseServer
+
+from tests.support.server import Server, serving
+
+
+@pytest.fixture(scope="session")
+def server(postgres: DatabaseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server most tests share: each uses threads of its own."""
+    with (
+        postgres.database() as url,
+        serving(url, tmp_path_factory.mktemp("server"), environment={"ENVIRONMENT": "production"}) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=server.url, api_key=None) as client:
+        yield client
+
+
+Starter = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
