@@ -17,12 +17,11 @@ from typing import Self
 import asyncpg
 from langgraph.store.base import BaseStore, Op, Result
 
-from heddle_core.domain.errors import Unavailable
+from heddle_server.storage.failures import is_transient, unavailable
 from heddle_server.storage.store_ops import Batch, Prepared, prepare
 
 _CLOSED = "the store is closed: the server is starting or stopping"
 
-_AWAY = "The store's database is not available. Try again in a moment."
 
 LANES = 2
 """How many batches run at once, each on a connection of its own: the pool is small and serves the run engine, too."""
@@ -110,11 +109,11 @@ class GraphStore(BaseStore):
         try:
             answers = await Batch([request.ops for request in requests]).execute(self._pool)
         except Exception as error:  # it belongs to the callers, who raise it; here it would stop the server
-            if len(requests) > 1 and not _is_away(error):
+            if len(requests) == 1 or _is_away(error):
+                _refuse(requests, unavailable(error) if is_transient(error) else error)
+            else:
                 for request in requests:
                     await self._serve([request])
-            else:
-                _refuse(requests, Unavailable(_AWAY) if _is_away(error) else error)
         except BaseException:
             _refuse(requests, RuntimeError(_CLOSED))
             raise
@@ -131,18 +130,8 @@ def _refuse(requests: Iterable[_Request], error: Exception) -> None:
 
 
 def _is_away(error: Exception) -> bool:
-    """Did the database not answer, as opposed to refuse?"""
-    if isinstance(error, asyncpg.DataError | ValueError):  # asyncpg's own is an InterfaceError, too
-        return False
-    return isinstance(
-        error,
-        asyncpg.PostgresConnectionError
-        | asyncpg.OperatorInterventionError
-        | asyncpg.InsufficientResourcesError
-        | asyncpg.InterfaceError
-        | OSError
-        | TimeoutError,
-    )
+    """Would it be the same for each request alone? Not so a deadlock, which only passes by itself."""
+    return is_transient(error) and not isinstance(error, asyncpg.exceptions.TransactionRollbackError)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
