@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
-from tests.support.postgres_server import DatabaseServer
 
+from heddle_cli.postgres import Running
+from tests.support.postgres_server import copy_of, drop
 from tests.support.server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def server(postgres: DatabaseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server most tests share: each uses threads of its own."""
-    with (
-        postgres.database() as url,
-        serving(url, tmp_path_factory.mktemp("server"), environment={"ENVIRONMENT": "production"}) as running,
-    ):
+    address = copy_of(postgres, migrated_template)
+    folder = tmp_path_factory.mktemp("server")
+    with serving(address.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running:
         yield running
+    drop(postgres, address)
 
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[LangGraphClient]:
     async with get_client(url=server.url, api_key=None) as client:
         yield client
-
-
-Starter = Callable[..., Any]
 
 
 @pytest.fixture

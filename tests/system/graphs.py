@@ -243,7 +243,7 @@ tone.add_node("tone", _tone)
 tone.add_edge(START, "tone")
 tone.add_edge("tone", END)
 remember = build(Log, remember=_remember)
-configurable = build(Log, configurable=_configurable)
+configurable = build(Log, show=_configurable)
 routes = _routes()
 
 

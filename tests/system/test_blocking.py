@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 from langgraph_sdk import get_client
-from tests.support.postgres_server import DatabaseServer
 
+from heddle_server.dsn import Dsn
 from tests.support.server import Server, serving
 from tests.system.waiting import until, until_status
 
@@ -36,8 +36,8 @@ async def test_health_answers_while_a_synchronous_node_sleeps(server: Server) ->
     assert (await client.runs.join(thread, run["run_id"]))["log"] == ["slept"]  # type: ignore[call-overload]
 
 
-async def test_an_async_node_that_blocks_the_loop_is_named_in_the_log(postgres: DatabaseServer, tmp_path: Path) -> None:
-    with postgres.database() as url, serving(url, tmp_path) as server:
+async def test_an_async_node_that_blocks_the_loop_is_named_in_the_log(database: Dsn, tmp_path: Path) -> None:
+    with serving(database.libpq_url(), tmp_path) as server:
         client = get_client(url=server.url, api_key=None)
         await client.runs.wait(None, "blocking", input={"value": 2})
 
@@ -47,10 +47,8 @@ async def test_an_async_node_that_blocks_the_loop_is_named_in_the_log(postgres: 
         await until(is_named)
 
 
-async def test_on_a_loop_of_its_own_a_blocking_graph_leaves_the_api_alone(
-    postgres: DatabaseServer, tmp_path: Path
-) -> None:
-    with postgres.database() as url, serving(url, tmp_path, environment={"BG_JOB_ISOLATED_LOOPS": "true"}) as server:
+async def test_on_a_loop_of_its_own_a_blocking_graph_leaves_the_api_alone(database: Dsn, tmp_path: Path) -> None:
+    with serving(database.libpq_url(), tmp_path, environment={"BG_JOB_ISOLATED_LOOPS": "true"}) as server:
         client = get_client(url=server.url, api_key=None)
         thread = (await client.threads.create())["thread_id"]
         run = await client.runs.create(thread, "blocking", input={"value": 3})

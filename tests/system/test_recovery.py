@@ -12,8 +12,8 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
-from tests.support.postgres_server import DatabaseServer
 
+from heddle_server.dsn import Dsn
 from tests.support.server import Server, serving
 from tests.system.sse import frames
 from tests.system.waiting import until, until_status
@@ -32,9 +32,9 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(postgres: DatabaseServer, tmp_path: Path) -> Iterator[Fleet]:
-    with postgres.database() as url, ExitStack() as stack:
-        yield Fleet(url, tmp_path, stack)
+def fleet(database: Dsn, tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield Fleet(database.libpq_url(), tmp_path, stack)
 
 
 def client_of(server: Server) -> LangGraphClient:

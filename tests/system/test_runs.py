@@ -167,7 +167,7 @@ async def test_goto_end_closes_an_interrupted_thread(client: LangGraphClient) ->
 
 
 async def test_a_jump_to_an_unknown_node_is_refused(client: LangGraphClient) -> None:
-    with pytest.raises(APIStatusError) as refused:
+    with pytest.raises(httpx.HTTPStatusError) as refused:
         await client.runs.wait(await new_thread(client), "line", command={"goto": "nowhere"})
     assert refused.value.response.status_code == 422
 

@@ -32,8 +32,8 @@ from heddle_server.graphs.run_call import (
     run_input,
     to_command,
 )
-from heddle_server.graphs.snapshots import summary
-from heddle_server.graphs.stream_events import INTERRUPT, EventStream, graph_modes
+from heddle_server.graphs.snapshots import answer, summary
+from heddle_server.graphs.stream_events import EventStream, graph_modes
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,7 @@ async def _execute(graph: Graph, claim: Claim, config: RunnableConfig, log: Even
     stream = EventStream(claim.kwargs.stream_modes, log)
     if ends_the_thread(claim):
         await _end_thread(graph, claim, config, stream)
-        return _answer(graph, stream.values)
+        return answer(graph, stream.values)
     try:
         if StreamMode.EVENTS in claim.kwargs.stream_modes:
             await _stream_records(graph, claim, config, stream)
@@ -98,7 +98,7 @@ async def _execute(graph: Graph, claim: Claim, config: RunnableConfig, log: Even
             await _stream_chunks(graph, claim, config, stream)
     except ParentCommand as command:
         stream.parent_command(command.args[0])
-    return _answer(graph, stream.values)
+    return answer(graph, stream.values)
 
 
 async def _stream_chunks(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:
@@ -154,16 +154,6 @@ async def _end_thread(graph: Graph, claim: Claim, config: RunnableConfig, stream
 def _at(config: RunnableConfig, written: RunnableConfig) -> RunnableConfig:
     """The run's config at the checkpoint that an update wrote: LangGraph's answer names a place and no more."""
     return {**config, "configurable": {**config["configurable"], **written["configurable"]}}
-
-
-def _answer(graph: Graph, values: Any) -> Encoded:
-    """The final values by the output schema, with the questions that were asked (server-api 5.4)."""
-    if values is None:
-        return EMPTY_OBJECT
-    names = graph.output_channels
-    if not isinstance(values, dict) or isinstance(names, str):
-        return encode(values)
-    return encode({name: values[name] for name in (*names, INTERRUPT) if name in values})
 
 
 def _failure(claim: Claim, problem: BaseException) -> GraphFailed:

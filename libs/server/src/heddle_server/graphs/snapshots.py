@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from langgraph.pregel import Pregel
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
-from heddle_core.domain.json import EMPTY_OBJECT, JsonObject
+from heddle_core.domain.json import EMPTY_OBJECT, Encoded, JsonObject
 from heddle_core.domain.thread import StateSummary
 from heddle_server.graphs.encoding import encode
-from heddle_server.graphs.stream_events import reference, visible
+from heddle_server.graphs.stream_events import INTERRUPT, reference, visible
 
 
 def summary(snapshot: StateSnapshot) -> StateSummary:
@@ -23,6 +25,19 @@ def summary(snapshot: StateSnapshot) -> StateSummary:
         has_next=bool(snapshot.next),
         checkpoint_id=snapshot.config["configurable"].get("checkpoint_id"),
     )
+
+
+def answer(graph: Pregel[Any, Any, Any, Any], values: Any, interrupts: Sequence[Interrupt] = ()) -> Encoded:
+    """The final values by the output schema, with the questions that were asked (server-api 5.4)."""
+    if values is None:
+        return EMPTY_OBJECT
+    names = graph.output_channels
+    if not isinstance(values, dict) or isinstance(names, str):
+        return encode(values)
+    found = {name: values[name] for name in (*names, INTERRUPT) if name in values}
+    if interrupts:
+        found[INTERRUPT] = list(interrupts)
+    return encode(found)
 
 
 def thread_state(snapshot: StateSnapshot) -> JsonObject:

@@ -18,7 +18,7 @@ from heddle_server.graphs.encoding import encode, text_of
 from heddle_server.graphs.guests import outside_any_graph
 from heddle_server.graphs.loader import Graph, GraphLoader
 from heddle_server.graphs.run_call import CLAIM_KEY, position, to_command
-from heddle_server.graphs.snapshots import summary, thread_state
+from heddle_server.graphs.snapshots import answer, summary, thread_state
 from heddle_server.graphs.stream_events import reference
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,11 @@ class ThreadStates:
         async with self._opened(graph, Access.READ) as opened:
             snapshot = await opened.aget_state(_config(graph, position(checkpoint)), subgraphs=subgraphs)
             return encode(thread_state(snapshot))
+
+    async def output(self, graph: ThreadGraph, checkpoint_id: str) -> Encoded:
+        async with self._opened(graph, Access.READ) as opened:
+            snapshot = await opened.aget_state(_config(graph, {"checkpoint_id": checkpoint_id}))
+            return answer(opened, snapshot.values, snapshot.interrupts)
 
     async def history(
         self,

@@ -28,3 +28,4 @@ def _uuid(noun: str) -> Callable[[Any], UUID]:
 ThreadPath = Annotated[ThreadId, Path(alias="thread_id"), BeforeValidator(_uuid("thread"))]
 RunPath = Annotated[RunId, Path(alias="run_id"), BeforeValidator(_uuid("run"))]
 AssistantPath = Annotated[AssistantId, Path(alias="assistant_id"), BeforeValidator(_uuid("assistant"))]
+CheckpointPath = Annotated[UUID, Path(alias="checkpoint_id"), BeforeValidator(_uuid("checkpoint"))]

@@ -198,7 +198,7 @@ class RunRows:
             select(func.count().filter(pending), func.count().filter(~pending), waited).where(_is_in_flight)
         )
         waiting, running, longest = found.one()
-        wait: timedelta = longest or timedelta()
+        wait = longest if isinstance(longest, timedelta) else timedelta()
         return QueueFigures(pending=waiting, running=running, longest_wait=max(wait, timedelta()))
 
     async def watch(self, run_id: RunId) -> Run | None:
