@@ -117,8 +117,8 @@ CREATE INDEX run_thread_idx ON heddle.run (thread_id, created_at);
 
 ITEMS = """
 CREATE TABLE heddle.item (
-    namespace text[] NOT NULL,
-    key text NOT NULL,
+    namespace text[] COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
     value jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),

@@ -32,7 +32,7 @@ class Rows:
         return self
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Rows]:
+    async def single(self) -> AsyncIterator[Rows]:
         yield self
 
     async def get(self, assistant_id: AssistantId) -> Assistant | None:

@@ -14,10 +14,9 @@ from heddle_core.domain.ids import AssistantId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import RunStatus
 from heddle_core.domain.thread import Page
-from tests.support.pg_assistants import World
-from tests.support.world_assistants import sockets, world
+from tests.support.assistant_world import World, postgres, world
 
-__all__ = ["sockets", "world"]
+__all__ = ["postgres", "world"]
 
 
 def content(**changes: Any) -> AssistantContent:

@@ -19,12 +19,13 @@ from langgraph.store.base import (
     SearchOp,
 )
 
+from heddle_core.domain.errors import Unavailable
 from heddle_server.storage.graph_store import GraphStore
 from heddle_server.storage.store_ops import NotSupportedByStore
-from tests.support.pg_assistants import World, pool_on, run_in_a_thread
-from tests.support.world_assistants import pool, sockets, world
+from tests.support.assistant_world import World, pool, pool_on, postgres, world
+from tests.support.pg_queue import Address
 
-__all__ = ["pool", "sockets", "world"]
+__all__ = ["pool", "postgres", "world"]
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ async def test_a_batch_reads_before_it_writes_and_the_last_write_wins(store: Gra
     assert await store.aget(("n",), "gone") is None
 
 
-async def test_concurrent_operations_share_statements(sockets: Path, world: World) -> None:
+async def test_concurrent_operations_share_statements(postgres: Address, world: World) -> None:
     statements: list[str] = []
 
     async def watch(connection: Any) -> None:
         connection.add_query_logger(lambda record: statements.append(record.query))
 
-    async with pool_on(sockets, init=watch) as pool, GraphStore(pool) as store:
+    async with pool_on(postgres, init=watch) as pool, GraphStore(pool) as store:
         await asyncio.gather(*(store.aput(("many",), str(n), {"n": n}) for n in range(200)))
         writes = sum("INSERT INTO" in statement for statement in statements)
         items = await asyncio.gather(*(store.aget(("many",), str(n)) for n in range(200)))
@@ -128,7 +129,7 @@ async def test_it_works_from_another_event_loop(store: GraphStore) -> None:
         await asyncio.gather(*(store.aput(("loop",), str(n), {"n": n}) for n in range(20)))
         return await store.asearch(("loop",), limit=50)
 
-    assert len(await run_in_a_thread(elsewhere)) == 20
+    assert len(await asyncio.to_thread(lambda: asyncio.run(elsewhere()))) == 20
 
 
 async def test_synchronous_nodes_use_it_from_worker_threads(store: GraphStore) -> None:
@@ -222,6 +223,12 @@ async def test_one_request_that_postgres_refuses_does_not_fail_its_neighbours(st
         await pool.execute("ALTER TABLE heddle.item DROP CONSTRAINT no_poison")
     assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "CheckViolationError", "NoneType"]
     assert {item.key for item in await store.asearch(("a",))} == {"good", "better"}
+
+
+async def test_a_database_that_is_away_is_unavailable_to_every_caller(tmp_path: Path) -> None:
+    async with pool_on(Address(tmp_path)) as pool, GraphStore(pool) as store:
+        outcomes = await asyncio.gather(store.aget(("a",), "k"), store.aput(("a",), "k", {}), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone(store: GraphStore) -> None:

@@ -13,12 +13,10 @@ import pytest
 from heddle_core.domain.ids import AssistantId, system_assistant_id
 from heddle_core.domain.run import CancelAction, RunStatus
 from heddle_core.ports.graph_runtime import GraphInfo
-from heddle_core.ports.signals import SignalKind
 from heddle_core.usecases.assistants import ensure_system_assistants
-from tests.support.pg_assistants import World
-from tests.support.world_assistants import client, sockets, world
+from tests.support.assistant_world import World, client, postgres, world
 
-__all__ = ["client", "sockets", "world"]
+__all__ = ["client", "postgres", "world"]
 
 
 async def create(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -179,8 +177,7 @@ async def test_deleting_cancels_the_runs_in_flight_and_keeps_the_threads(
         pending: ("interrupted", None),
         foreign: ("pending", None),
     }
-    assert [(signal.kind, signal.run_id) for signal in world.storage.rung] == [(SignalKind.CANCEL, running)]
-    assert world.quiet.cancelled == [(running, CancelAction.INTERRUPT)]
+    assert world.notes.cancelled == [(running, CancelAction.INTERRUPT)]
     assert len(await world.execute("SELECT 1 FROM heddle.thread")) == 2
 
 
@@ -193,7 +190,7 @@ async def test_deleting_with_threads_removes_those_that_name_it(client: httpx.As
     assert (await client.delete(f"/assistants/{mine}?delete_threads=true")).status_code == 204
     assert [row.thread_id for row in await world.execute("SELECT thread_id FROM heddle.thread")] == [unnamed]
     assert await world.execute("SELECT 1 FROM heddle.run") == []
-    assert [signal.run_id for signal in world.storage.rung] == [running]
+    assert world.notes.cancelled == [(running, CancelAction.ROLLBACK)]
 
 
 async def test_the_cache_hears_of_changes_and_removal(client: httpx.AsyncClient, world: World) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.world_assistants import client, sockets, world
+from tests.support.assistant_world import client, postgres, world
 
-__all__ = ["client", "sockets", "world"]
+__all__ = ["client", "postgres", "world"]
 
 
 async def put(client: httpx.AsyncClient, namespace: list[str], key: str, value: dict[str, Any]) -> None:

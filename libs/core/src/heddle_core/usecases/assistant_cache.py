@@ -56,7 +56,7 @@ class AssistantCache:
 
     async def _load(self, assistant_id: AssistantId) -> Assistant:
         changes = self._changes
-        async with self._storage.begin() as unit:
+        async with self._storage.single() as unit:
             found = await unit.assistants.get(assistant_id)
         if found is None:
             raise NotFound.assistant(assistant_id)

@@ -18,13 +18,12 @@ from heddle_core.domain.assistant import (
     mirrored,
 )
 from heddle_core.domain.errors import Conflict, InvalidRequest, NotFound
-from heddle_core.domain.ids import AssistantId, ThreadId, system_assistant_id
+from heddle_core.domain.ids import AssistantId, system_assistant_id
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction
 from heddle_core.domain.storable import check_json, check_text
 from heddle_core.domain.thread import Page
-from heddle_core.ports.signals import Signal, SignalKind
-from heddle_core.usecases import runs
+from heddle_core.usecases import runs, threads
 from heddle_core.usecases.assistant_cache import resolve
 from heddle_core.usecases.context import Ports
 
@@ -99,7 +98,7 @@ async def create(ports: Ports, wanted: CreateAssistant) -> Assistant:
 
 
 async def get(ports: Ports, assistant_id: AssistantId) -> Assistant:
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         found = await unit.assistants.get(assistant_id)
     if found is None:
         raise NotFound.assistant(assistant_id)
@@ -109,7 +108,7 @@ async def get(ports: Ports, assistant_id: AssistantId) -> Assistant:
 async def search(ports: Ports, wanted: AssistantFilter, page: Page) -> Found:
     """One page, with the exact total."""
     _check_filter(wanted)
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         page_of = await unit.assistants.search(wanted, page)
         total = await unit.assistants.count(wanted)
     return Found(assistants=page_of, total=total)
@@ -117,7 +116,7 @@ async def search(ports: Ports, wanted: AssistantFilter, page: Page) -> Found:
 
 async def count(ports: Ports, wanted: AssistantFilter) -> int:
     _check_filter(wanted)
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         return await unit.assistants.count(wanted)
 
 
@@ -140,7 +139,7 @@ async def versions(
     ports: Ports, assistant_id: AssistantId, metadata: Encoded | None, page: Page
 ) -> Sequence[Assistant]:
     """The versions of an assistant, newest first."""
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         if await unit.assistants.get(assistant_id) is None:
             raise NotFound.assistant(assistant_id)
         return await unit.assistants.versions(assistant_id, metadata, page)
@@ -172,10 +171,11 @@ async def delete(ports: Ports, assistant_id: AssistantId, *, delete_threads: boo
                 "Remove the graph from the configuration instead."
             )
     if delete_threads:
-        async with ports.storage.begin() as unit:
+        async with ports.storage.single() as unit:
             doomed = await unit.assistants.threads_of(assistant_id)
         for thread_id in doomed:
-            await _delete_thread(ports, thread_id)
+            with suppress(NotFound):  # somebody else removed it meanwhile
+                await threads.delete(ports, thread_id)
     async with ports.storage.begin() as unit:
         if not await unit.assistants.delete(assistant_id):
             raise NotFound.assistant(assistant_id)
@@ -208,23 +208,8 @@ async def _find(ports: Ports, ref: str) -> Assistant:
     return found
 
 
-async def _delete_thread(ports: Ports, thread_id: ThreadId) -> None:
-    async with ports.storage.begin() as unit:
-        if await unit.threads.lock(thread_id) is None:
-            return
-        inflight = await unit.runs.inflight(thread_id)
-        running = await unit.runs.cancel(inflight, CancelAction.ROLLBACK) if inflight else ()
-        await unit.threads.delete(thread_id)
-        for run_id in running:
-            await unit.ring(Signal(SignalKind.CANCEL, run_id))
-    for run_id in running:
-        ports.local.cancel(run_id, CancelAction.ROLLBACK)
-    for run in inflight:
-        ports.log.poke(run.run_id)
-
-
 async def _stop_runs(ports: Ports, assistant_id: AssistantId) -> None:
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         inflight = await unit.assistants.inflight_of(assistant_id)
     for thread_id, run_id in inflight:
         with suppress(NotFound):  # it ended meanwhile

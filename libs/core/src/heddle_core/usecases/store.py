@@ -15,20 +15,20 @@ async def put(ports: Ports, namespace: Namespace, key: str, value: JsonObject) -
     """Write an item, whole."""
     _check_address(namespace, key)
     check_json(value, "value")
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         await unit.items.put(namespace, key, value)
 
 
 async def get(ports: Ports, namespace: Namespace, key: str) -> Item | None:
     _check_address(namespace, key)
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         return await unit.items.get(namespace, key)
 
 
 async def delete(ports: Ports, namespace: Namespace, key: str) -> None:
     """Remove an item; it need not exist."""
     _check_address(namespace, key)
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         await unit.items.delete(namespace, key)
 
 
@@ -36,14 +36,14 @@ async def search(ports: Ports, prefix: Namespace, wanted: JsonObject, *, limit: 
     """Items under the prefix whose values meet `wanted` (`domain.item.conditions`), newest change first."""
     check_labels(prefix, "namespace_prefix")
     meeting = ItemFilter(prefix=prefix, conditions=conditions(wanted, "filter"))
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         return await unit.items.search(meeting, limit, offset)
 
 
 async def namespaces(ports: Ports, wanted: NamespaceFilter) -> Sequence[Namespace]:
     check_labels(wanted.prefix, "prefix")
     check_labels(wanted.suffix, "suffix")
-    async with ports.storage.begin() as unit:
+    async with ports.storage.single() as unit:
         return await unit.items.namespaces(wanted)
 
 

@@ -17,12 +17,14 @@ from typing import Self
 import asyncpg
 from langgraph.store.base import BaseStore, Op, Result
 
+from heddle_server.storage.failures import is_transient, unavailable
 from heddle_server.storage.store_ops import Batch, Prepared, prepare
 
 _CLOSED = "the store is closed: the server is starting or stopping"
 
-LANES = 4
-"""How many batches run at once, each on a connection of its own."""
+
+LANES = 2
+"""How many batches run at once, each on a connection of its own: the pool is small and serves the run engine, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,14 +108,12 @@ class GraphStore(BaseStore):
             return
         try:
             answers = await Batch([request.ops for request in requests]).execute(self._pool)
-        except (asyncpg.PostgresError, asyncpg.DataError) as error:
-            if len(requests) == 1:
-                _refuse(requests, error)
+        except Exception as error:  # it belongs to the callers, who raise it; here it would stop the server
+            if len(requests) == 1 or _is_away(error):
+                _refuse(requests, unavailable(error) if is_transient(error) else error)
             else:
                 for request in requests:
                     await self._serve([request])
-        except Exception as error:  # it belongs to the callers, who raise it; here it would stop the server
-            _refuse(requests, error)
         except BaseException:
             _refuse(requests, RuntimeError(_CLOSED))
             raise
@@ -127,6 +127,11 @@ def _refuse(requests: Iterable[_Request], error: Exception) -> None:
     for request in requests:
         if not request.answer.done():
             request.answer.set_exception(error)
+
+
+def _is_away(error: Exception) -> bool:
+    """Would it be the same for each request alone? Not so a deadlock, which only passes by itself."""
+    return is_transient(error) and not isinstance(error, asyncpg.exceptions.TransactionRollbackError)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
