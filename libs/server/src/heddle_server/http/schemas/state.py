@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import InvalidRequest
@@ -31,6 +31,16 @@ _STATE_FIELDS = frozenset(
         "parent_checkpoint_id",
     }
 )
+
+
+def _checkpoint_id(given: Any) -> UUID:
+    try:
+        return UUID(str(given))
+    except ValueError:
+        raise InvalidRequest("Invalid checkpoint ID: must be a UUID") from None
+
+
+CheckpointPath = Annotated[UUID, BeforeValidator(_checkpoint_id), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
 class CheckpointBody(Body):
@@ -73,6 +83,7 @@ class StateUpdateBody(Body):
     """An update. A list of values is applied as so many steps; `values` null forks or clears, as `as_node` says."""
 
     nullable: ClassVar[frozenset[str]] = frozenset({"values"})
+    nul_in: ClassVar[frozenset[str]] = frozenset({"values"})
 
     values: StateUpdateValues | None = None
     as_node: str | None = None
