@@ -30,3 +30,4 @@ _UUID = WithJsonSchema({"type": "string", "format": "uuid"})
 ThreadPath = Annotated[ThreadId, BeforeValidator(_parser("thread")), _UUID]
 RunPath = Annotated[RunId, BeforeValidator(_parser("run")), _UUID]
 AssistantPath = Annotated[AssistantId, BeforeValidator(_parser("assistant")), _UUID]
+CheckpointPath = Annotated[UUID, BeforeValidator(_parser("checkpoint")), _UUID]
