@@ -10,11 +10,10 @@ from fastapi import APIRouter, Query, Response
 from heddle_core.usecases import state, threads
 from heddle_server.http.answers import encoded_answer, json_answer
 from heddle_server.http.deps import App
-from heddle_server.http.ids import ThreadPath
+from heddle_server.http.ids import CheckpointPath, ThreadPath
 from heddle_server.http.routes.threads import Prefer, errors, is_minimal
 from heddle_server.http.schemas.jsonb import jsonb
 from heddle_server.http.schemas.state import (
-    CheckpointPath,
     HistoryBody,
     StateAtCheckpoint,
     StateOut,

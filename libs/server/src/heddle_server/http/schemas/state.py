@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, model_validator
 from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import InvalidRequest
@@ -31,16 +31,6 @@ _STATE_FIELDS = frozenset(
         "parent_checkpoint_id",
     }
 )
-
-
-def _checkpoint_id(given: Any) -> UUID:
-    try:
-        return UUID(str(given))
-    except ValueError:
-        raise InvalidRequest("Invalid checkpoint ID: must be a UUID") from None
-
-
-CheckpointPath = Annotated[UUID, BeforeValidator(_checkpoint_id), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
 class CheckpointBody(Body):
