@@ -11,7 +11,7 @@ from heddle_core.usecases import state, threads
 from heddle_server.http.answers import encoded_answer, json_answer
 from heddle_server.http.deps import App
 from heddle_server.http.ids import CheckpointPath, ThreadPath
-from heddle_server.http.routes.threads import Prefer, answers, is_minimal
+from heddle_server.http.routes.threads import Prefer, errors, is_minimal
 from heddle_server.http.schemas.jsonb import jsonb
 from heddle_server.http.schemas.state import (
     HistoryBody,
@@ -34,7 +34,9 @@ Subgraphs = Annotated[bool, Query(description="Include the states of subgraphs t
 
 
 @router.get(
-    "/threads/{thread_id}/state", summary="Get the state of a thread", responses=answers(StateOut, 400, 404, 422)
+    "/threads/{thread_id}/state",
+    summary="Get the state of a thread",
+    responses={200: {"model": StateOut}, **errors(400, 404, 422)},
 )
 async def get_state(thread_id: ThreadPath, app: App, subgraphs: Subgraphs = False, select: Select = None) -> Response:
     chosen = StateSelect(select, "query.select")
@@ -44,7 +46,7 @@ async def get_state(thread_id: ThreadPath, app: App, subgraphs: Subgraphs = Fals
 @router.get(
     "/threads/{thread_id}/state/{checkpoint_id}",
     summary="Get the state at a checkpoint",
-    responses=answers(StateOut, 400, 404, 422),
+    responses={200: {"model": StateOut}, **errors(400, 404, 422)},
 )
 async def get_state_at(
     thread_id: ThreadPath,
@@ -62,7 +64,7 @@ async def get_state_at(
 @router.post(
     "/threads/{thread_id}/state/checkpoint",
     summary="Get the state at a checkpoint, also of a subgraph",
-    responses=answers(StateOut, 400, 404, 422),
+    responses={200: {"model": StateOut}, **errors(400, 404, 422)},
 )
 async def get_state_by_checkpoint(thread_id: ThreadPath, body: StateAtCheckpoint, app: App) -> Response:
     """A checkpoint without an id is the latest."""
@@ -75,7 +77,8 @@ async def get_state_by_checkpoint(thread_id: ThreadPath, body: StateAtCheckpoint
     "/threads/{thread_id}/state",
     summary="Update the state of a thread",
     responses={
-        **answers(UpdatedOut, 400, 404, 409, 422, 503),
+        200: {"model": UpdatedOut},
+        **errors(400, 404, 409, 422, 503),
         204: {"description": "Done, as `Prefer: return=minimal` asked"},
     },
 )
@@ -87,7 +90,11 @@ async def update_state(thread_id: ThreadPath, body: StateUpdateBody, app: App, p
 @router.patch(
     "/threads/{thread_id}/state",
     summary="Merge metadata into a thread",
-    responses={**answers(ThreadOut, 404, 422), 204: {"description": "Done, as `Prefer: return=minimal` asked"}},
+    responses={
+        200: {"model": ThreadOut},
+        **errors(404, 422),
+        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+    },
 )
 async def patch_state(thread_id: ThreadPath, body: StatePatch, app: App, prefer: Prefer = None) -> Response:
     """What the JavaScript SDK calls patchState. The state itself does not change."""
@@ -98,7 +105,7 @@ async def patch_state(thread_id: ThreadPath, body: StatePatch, app: App, prefer:
 @router.get(
     "/threads/{thread_id}/history",
     summary="States of a thread, newest first",
-    responses=answers(list[StateOut], 400, 404, 422),
+    responses={200: {"model": list[StateOut]}, **errors(400, 404, 422)},
 )
 async def get_history(
     thread_id: ThreadPath,
@@ -114,7 +121,7 @@ async def get_history(
 @router.post(
     "/threads/{thread_id}/history",
     summary="States of a thread, newest first, filtered",
-    responses=answers(list[StateOut], 400, 404, 422),
+    responses={200: {"model": list[StateOut]}, **errors(400, 404, 422)},
 )
 async def search_history(thread_id: ThreadPath, body: HistoryBody, app: App) -> Response:
     chosen = StateSelect(body.select, "body.select")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -29,18 +30,15 @@ router = APIRouter(tags=["threads"])
 Prefer = Annotated[str | None, Header(description="`return=minimal`: 204 without a body")]
 
 
-class Problem(BaseModel):
-    """What went wrong; `detail` names the field, if one is at fault."""
+class Error(BaseModel):
+    """What went wrong; `detail` names the field at fault."""
 
     detail: str
 
 
-def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documented answers of a route: its success and these errors."""
-    texts = {400: "Makes no sense here", 404: "Not found", 409: "In conflict", 422: "Invalid", 503: "Not now"}
-    documented: dict[int | str, dict[str, Any]] = {200: {"model": model}}
-    documented.update({status: {"model": Problem, "description": texts[status]} for status in statuses})
-    return documented
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for its `responses`."""
+    return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def is_minimal(prefer: str | None) -> bool:
@@ -48,12 +46,14 @@ def is_minimal(prefer: str | None) -> bool:
     return prefer is not None and "return=minimal" in (part.strip().lower() for part in prefer.split(","))
 
 
-@router.post("/threads", summary="Create a thread", responses=answers(ThreadOut, 400, 409, 422, 503))
+@router.post("/threads", summary="Create a thread", responses={200: {"model": ThreadOut}, **errors(400, 409, 422, 503)})
 async def create_thread(body: ThreadCreate, app: App) -> Response:
     return json_answer(thread_json(await threads.create(app, body.command())))
 
 
-@router.post("/threads/search", summary="Search threads", responses=answers(list[FoundThreadOut], 422))
+@router.post(
+    "/threads/search", summary="Search threads", responses={200: {"model": list[FoundThreadOut]}, **errors(422)}
+)
 async def search_threads(body: ThreadSearch, app: App) -> Response:
     """Headers: `X-Pagination-Total` is how many there are, `X-Pagination-Next` the next offset if there are more."""
     page = body.page()
@@ -65,12 +65,12 @@ async def search_threads(body: ThreadSearch, app: App) -> Response:
     return json_answer(threads_json(found.threads, page), headers=headers)
 
 
-@router.post("/threads/count", summary="Count threads", responses=answers(int, 422))
+@router.post("/threads/count", summary="Count threads", responses={200: {"model": int}, **errors(422)})
 async def count_threads(body: ThreadCount, app: App) -> Response:
     return json_answer(await threads.count(app, body.filter()))
 
 
-@router.get("/threads/{thread_id}", summary="Get a thread", responses=answers(ThreadOut, 404, 422))
+@router.get("/threads/{thread_id}", summary="Get a thread", responses={200: {"model": ThreadOut}, **errors(404, 422)})
 async def get_thread(thread_id: ThreadPath, app: App, include: Annotated[list[str] | None, Query()] = None) -> Response:
     if any("ttl" in part.split(",") for part in include or ()):
         raise NotInThisVersion("query.include=ttl")
@@ -80,7 +80,11 @@ async def get_thread(thread_id: ThreadPath, app: App, include: Annotated[list[st
 @router.patch(
     "/threads/{thread_id}",
     summary="Merge metadata into a thread",
-    responses={**answers(ThreadOut, 404, 422), 204: {"description": "Done, as `Prefer: return=minimal` asked"}},
+    responses={
+        200: {"model": ThreadOut},
+        **errors(404, 422),
+        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+    },
 )
 async def patch_thread(thread_id: ThreadPath, body: ThreadPatch, app: App, prefer: Prefer = None) -> Response:
     thread = await threads.merge_metadata(app, thread_id, jsonb(body.metadata, "body.metadata"))
@@ -91,14 +95,16 @@ async def patch_thread(thread_id: ThreadPath, body: ThreadPatch, app: App, prefe
     "/threads/{thread_id}",
     status_code=204,
     summary="Delete a thread with its runs and state",
-    responses={status: answer for status, answer in answers(None, 404, 422).items() if status != 200},
+    responses=errors(404, 422),
 )
 async def delete_thread(thread_id: ThreadPath, app: App) -> Response:
     await threads.delete(app, thread_id)
     return Response(status_code=204)
 
 
-@router.post("/threads/{thread_id}/copy", summary="Copy a thread", responses=answers(ThreadOut, 404, 422))
+@router.post(
+    "/threads/{thread_id}/copy", summary="Copy a thread", responses={200: {"model": ThreadOut}, **errors(404, 422)}
+)
 async def copy_thread(thread_id: ThreadPath, app: App) -> Response:
     """A new thread with the same metadata, state and history, without the runs."""
     return json_answer(thread_json(await threads.copy(app, thread_id)))

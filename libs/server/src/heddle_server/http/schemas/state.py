@@ -73,6 +73,7 @@ class StateUpdateBody(Body):
     """An update. A list of values is applied as so many steps; `values` null forks or clears, as `as_node` says."""
 
     nullable: ClassVar[frozenset[str]] = frozenset({"values"})
+    nul_in: ClassVar[frozenset[str]] = frozenset({"values"})
 
     values: StateUpdateValues | None = None
     as_node: str | None = None

@@ -66,6 +66,7 @@ class SuperstepBody(Body):
 
 class ThreadCreate(Body):
     not_yet: ClassVar[frozenset[str]] = frozenset({"ttl"})
+    nul_in: ClassVar[frozenset[str]] = frozenset({"supersteps"})
 
     thread_id: UUID | None = None
     metadata: Metadata = Field(default_factory=dict)
