@@ -157,6 +157,12 @@ class ProjectConfig:
         """The folder of the file: the project."""
         return self.path.parent
 
+    @property
+    def guest_migrations(self) -> Sequence[Path]:
+        """The migrations that graph packages bring: a folder `migrations` beside a graph's file."""
+        folders = {entry.path.parent / "migrations" for entry in self.graphs.values() if entry.path is not None}
+        return sorted(folder for folder in folders if folder.is_dir())
+
     @classmethod
     def load(cls, path: Path | None = None) -> ProjectConfig:
         """Read `path`, or the file found by `discover`. Raises ConfigError, which names file, key and fix."""
