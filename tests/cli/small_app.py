@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 from collections.abc import AsyncIterator
@@ -22,10 +23,18 @@ from heddle_server.settings import Settings
 def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
     """Answers with what it was started with; drains like the real one: open streams end when it is told to."""
     draining = asyncio.Event()
+    over = asyncio.Event()
+
+    async def drain(seconds: float) -> None:
+        """A run that does not finish: it is ended when the time is over."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), seconds)
+        over.set()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.begin_drain = draining.set
+        app.state.drain = drain
         assert settings.database is not None
         connection = await asyncpg.connect(**settings.database.asyncpg_kwargs())
         app.state.database = await connection.fetchval("select current_database()")
@@ -55,6 +64,14 @@ def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
 
         return StreamingResponse(words())
 
+    async def run(_: Request) -> Response:
+        async def words() -> AsyncIterator[str]:
+            yield "begun\n"
+            await over.wait()
+            yield "given back\n"
+
+        return StreamingResponse(words())
+
     async def hang(_: Request) -> Response:
         async def nothing() -> AsyncIterator[str]:
             yield "begun\n"
@@ -62,7 +79,7 @@ def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
 
         return StreamingResponse(nothing())
 
-    routes = [Route("/about", about), Route("/stream", stream), Route("/hang", hang)]
+    routes = [Route("/about", about), Route("/stream", stream), Route("/run", run), Route("/hang", hang)]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

@@ -47,6 +47,19 @@ def test_the_drain_ends_open_streams_and_runs_the_shutdown(tmp_path: Path) -> No
         assert '"event":"server_stopping"' in program.output
 
 
+def test_a_run_that_does_not_finish_is_given_back_after_the_grace_period_and_its_stream_ends(tmp_path: Path) -> None:
+    env = {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "1"}
+    with around_small_app("serve", project(tmp_path / "p"), env) as (program, url):
+        program.hears("server_ready")
+        with urlopen(f"{url}/run", timeout=20) as stream:
+            assert stream.readline() == b"begun\n"
+            began = time.monotonic()
+            program.signal(signal.SIGTERM)
+            assert stream.readline() == b"given back\n"
+            assert 0.9 < time.monotonic() - began < 3
+        assert program.ends() == 0
+
+
 def test_a_second_signal_stops_at_once_and_the_database_too(tmp_path: Path) -> None:
     folder = project(tmp_path / "p")
     with around_small_app("serve", folder) as (program, url):

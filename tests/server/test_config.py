@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heddle_server import config
 from heddle_server.config import NOT_YET, ConfigError, Cors, HeaderRule, ProjectConfig
 
 
@@ -104,14 +105,14 @@ def test_what_this_version_does_not_do_is_refused_by_name_and_null_is_absence(tm
 
 
 def test_an_unknown_key_is_a_warning_that_names_it(tmp_path: Path) -> None:
-    config = config_with(tmp_path, grahps={}, http={"corss": {}, "cors": {"allow_orgins": []}}, store={"idnex": 1})
-    named = [warning.split(": ")[1] for warning in config.warnings]
+    loaded = config_with(tmp_path, grahps={}, http={"corss": {}, "cors": {"allow_orgins": []}}, store={"idnex": 1})
+    named = [warning.split(": ")[1] for warning in loaded.warnings]
     assert named == ["grahps", "http.cors.allow_orgins", "http.corss", "store.idnex"]
 
 
 def test_keys_that_only_matter_to_a_build_are_taken_in_silence(tmp_path: Path) -> None:
-    config = config_with(tmp_path, python_version="3.12", dockerfile_lines=[], pip_config_file=None)
-    assert config.warnings == ()
+    loaded = config_with(tmp_path, python_version="3.12", dockerfile_lines=[], pip_config_file=None)
+    assert loaded.warnings == ()
 
 
 def test_surfaces_that_are_not_there_may_be_switched_off_and_others_may_not(tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_surfaces_that_are_not_there_may_be_switched_off_and_others_may_not(tmp_
 
 def test_local_dependencies_are_folders_and_others_are_packages(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
-    config = config_with(tmp_path, dependencies=[".", "./lib", "langchain-openai"])
-    assert config.import_paths == (tmp_path, tmp_path / "lib")
-    assert config.packages == ("langchain-openai",)
+    loaded = config_with(tmp_path, dependencies=[".", "./lib", "langchain-openai"])
+    assert loaded.import_paths == (tmp_path, tmp_path / "lib")
+    assert loaded.packages == ("langchain-openai",)
     message = refusal(tmp_path, {"graphs": {"one": "./graph.py:graph"}, "dependencies": ["./gone"]})
     assert "dependencies[0]" in message
 
@@ -132,9 +133,9 @@ def test_local_dependencies_are_folders_and_others_are_packages(tmp_path: Path) 
 def test_env_is_a_map_or_a_file(tmp_path: Path) -> None:
     assert config_with(tmp_path, env={"A": "1", "B": 2}).env == {"A": "1", "B": "2"}
     (tmp_path / "vars").write_text("# comment\nA=1\nexport B='two words'\nEMPTY=\nNAME_ONLY\n")
-    config = config_with(tmp_path, env="vars")
-    assert config.env == {"A": "1", "B": "two words", "EMPTY": ""}
-    assert config.env_file == tmp_path / "vars"
+    loaded = config_with(tmp_path, env="vars")
+    assert loaded.env == {"A": "1", "B": "two words", "EMPTY": ""}
+    assert loaded.env_file == tmp_path / "vars"
 
 
 def test_a_missing_env_file_is_fine_only_under_its_usual_name(tmp_path: Path) -> None:
@@ -186,3 +187,10 @@ def test_without_a_rule_only_tracing_headers_pass() -> None:
     assert rule.allows("langsmith-trace")
     assert rule.allows("baggage")
     assert not rule.allows("x-anything")
+
+
+def test_every_key_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "config.md").read_text()
+    http = {f"http.{key}" for key in config._ABSENT | config._ALWAYS_ON} | {"http.cors", "http.configurable_headers"}
+    known = {"graphs", "dependencies", "env"} | http | set(NOT_YET) | config.BUILD_ONLY | set(Cors.__dataclass_fields__)
+    assert {key for key in known if f"`{key}`" not in page} == set()

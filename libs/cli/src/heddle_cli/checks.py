@@ -8,14 +8,13 @@ import platform
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from heddle_cli import network
 from heddle_cli.banner import describe_database
-from heddle_cli.commands.migrate import guest_migrations
 from heddle_cli.explain import explain
 from heddle_cli.project import Project, open_project, start_database
 from heddle_server.config import StartError
@@ -174,7 +173,7 @@ def _describe_server(version: int, where: str) -> Finding:
 def _migrations(project: Project, dsn: Dsn) -> Finding:
     from heddle_server.storage import migrate
 
-    guests = guest_migrations(project.config)
+    guests = project.config.guest_migrations
     try:
         at = asyncio.run(_revisions(dsn, guests))
         if not at:
@@ -197,7 +196,7 @@ def _migrations(project: Project, dsn: Dsn) -> Finding:
     return _ok("migrations", f"at {', '.join(at)}")
 
 
-async def _revisions(dsn: Dsn, guests: tuple[Path, ...]) -> tuple[str, ...]:
+async def _revisions(dsn: Dsn, guests: Sequence[Path]) -> tuple[str, ...]:
     from heddle_server.storage import migrate
 
     return tuple(await migrate.current(dsn, guests))

@@ -83,18 +83,25 @@ class Child:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ask it to drain and end, or with SIGKILL make it end."""
-        if self.is_running:
-            self.process.send_signal(number)
+    def stop(self) -> None:
+        """Ask it to drain and end, by closing the pipe of its orders. A signal as well would be the second one."""
+        if self._orders >= 0:
+            os.close(self._orders)
+            self._orders = -1
 
     def close(self) -> None:
-        """Forget it. A child that still runs takes that as a request to stop."""
-        for name in ("_orders", "news"):
-            descriptor = getattr(self, name)
-            if descriptor >= 0:
-                os.close(descriptor)
-                setattr(self, name, -1)
+        """Ask it to end, and stop listening to it."""
+        self.stop()
+        if self.news >= 0:
+            os.close(self.news)
+            self.news = -1
+
+    def kill(self) -> None:
+        """End it now, if it still runs, and forget it."""
+        if self.is_running:
+            self.process.kill()
+        self.process.wait()
+        self.close()
 
 
 def describe_exit(code: int) -> str:

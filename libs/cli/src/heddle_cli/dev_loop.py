@@ -151,7 +151,6 @@ class DevLoop:
 
     def _retire(self, child: Child | None) -> None:
         if child is not None:
-            child.stop()
             child.close()
             self._leaving.append(child)
 
@@ -177,9 +176,7 @@ class DevLoop:
     def _end_all(self) -> None:
         for child in (self._starting, self._serving, *self._leaving):
             if child is not None:
-                child.stop(signal.SIGKILL)
-                child.process.wait()
-                child.close()
+                child.kill()
 
 
 def _wake_on(*signals: int) -> int:

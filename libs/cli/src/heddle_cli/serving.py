@@ -1,15 +1,17 @@
 """One server process: uvicorn around an ASGI app, with a start that explains itself and a stop that drains.
 
-Stopping: the first SIGINT or SIGTERM closes the port, tells the app to drain (`app.state.begin_drain()`, if
-it has one) and waits for open responses, then ends the app's lifespan. uvicorn's own patience is longer than
-the drain, so it cannot cut it short. The second signal ends the process at once: runs are rows under a lease,
-so nothing is lost, only late.
+Stopping: the first SIGINT or SIGTERM tells the app to take no more work (`app.state.begin_drain()`, if it has
+that), closes the port and lets the app finish (`await app.state.drain(seconds)`, if it has that) while open
+responses go on; those that stream a run end with it. Then the app's lifespan ends. uvicorn waits longer for open
+responses than the drain takes, so it cannot cut it short. The second signal ends the process at once: runs are
+rows under a lease, so nothing is lost, only late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -26,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_MARGIN = 10.0  # what uvicorn waits for beyond the drain
+_MARGIN = 2.0  # what open responses get to end after the drain
 
 
 class StartFailed(Exception):
@@ -44,10 +46,10 @@ def serve(app: App, listener: socket.socket, *, grace: float, on_ready: Callable
         access_log=False,
         server_header=False,
         timeout_keep_alive=65,
-        timeout_graceful_shutdown=int(grace + _MARGIN),
+        timeout_graceful_shutdown=math.ceil(grace + _MARGIN),
     )
     logging.getLogger("uvicorn.error").addFilter(_says_something)
-    server = _Server(config, app, on_ready)
+    server = _Server(config, app, grace, on_ready)
     try:
         server.run(sockets=[listener])
     except SystemExit:
@@ -58,9 +60,10 @@ def serve(app: App, listener: socket.socket, *, grace: float, on_ready: Callable
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: App, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, grace: float, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._app = app
+        self._state = getattr(app, "state", None)
+        self._grace = grace
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -70,12 +73,19 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain = getattr(self._state, "drain", None)
+        async with asyncio.TaskGroup() as stopping:
+            if drain is not None:
+                stopping.create_task(drain(self._grace))
+            stopping.create_task(super().shutdown(sockets))
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn would raise the signal again at its end, which skips everything after `run`.
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
-        begin_drain = getattr(getattr(self._app, "state", None), "begin_drain", None)
+        begin_drain = getattr(self._state, "begin_drain", None)
         if begin_drain is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(begin_drain)
         _log.info("server_stopping", extra={"signal": signal.Signals(sig).name})

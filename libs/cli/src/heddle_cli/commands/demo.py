@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ SENTENCE = (
     "aggregates revenue per country and emails a report at 6am"
 )
 _ASSISTANT = "dag_author"
+_PATIENCE = 10.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +71,11 @@ def _server(project: Project, app: str) -> Iterator[str]:
                 raise failure
             yield network.url("127.0.0.1", network.port_of(listener))
         finally:
-            child.stop()
             child.close()
-            child.process.wait()
+            try:
+                child.process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
             if running is not None:
                 running.stop()
 

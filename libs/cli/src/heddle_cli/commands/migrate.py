@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from heddle_cli.explain import explain
 from heddle_cli.project import config_argument, database, open_project
-from heddle_server.config import ProjectConfig
 from heddle_server.dsn import Dsn
 
 
@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     project = open_project(options.config)
-    guests = guest_migrations(project.config)
+    guests = project.config.guest_migrations
     if options.action == "history":
         return _history(guests)
     with database(project) as dsn:
@@ -44,13 +44,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def guest_migrations(config: ProjectConfig) -> tuple[Path, ...]:
-    """The migrations folders of graph packages: `migrations` beside the graph's file."""
-    folders = {entry.path.parent / "migrations" for entry in config.graphs.values() if entry.path is not None}
-    return tuple(sorted(folder for folder in folders if folder.is_dir()))
-
-
-async def _act(action: str, dsn: Dsn, guests: tuple[Path, ...], revision: str) -> str:
+async def _act(action: str, dsn: Dsn, guests: Sequence[Path], revision: str) -> str:
     from heddle_server.storage import migrate
 
     match action:
@@ -64,7 +58,7 @@ async def _act(action: str, dsn: Dsn, guests: tuple[Path, ...], revision: str) -
     return f"{dsn.redacted()} is at {', '.join(await migrate.current(dsn, guests)) or 'base'}"
 
 
-def _history(guests: tuple[Path, ...]) -> int:
+def _history(guests: Sequence[Path]) -> int:
     from heddle_server.storage import migrate
 
     for version in migrate.history(guests):
