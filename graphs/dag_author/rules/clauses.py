@@ -46,7 +46,7 @@ _CONNECTORS = (
     _mark("(,) (and) next (,)", _SEQUENCE),
     _mark("(,) (and) finally|lastly (,)", _SEQUENCE),
     _mark("(,) before", _SEQUENCE),
-    _mark(f"(,) (and) after|once|when {_THEM} (of) (them|these|the) (are|is|have|has) {_DONE} (,)", _SEQUENCE),
+    _mark(f"(,) (and) after|once|when {_THEM} (of) (them|these) (are|is|have|has) {_DONE} (,)", _SEQUENCE),
     _mark(f"(,) (and) (only) after|once|when everything (is|has) {_DONE} (,)", _SEQUENCE),
     _mark("(,) (and) after both|all (,)", _SEQUENCE),
     _mark("(,) (all) in parallel", _PARALLEL),

@@ -118,7 +118,8 @@ class System:
 
 
 _DATABASES = {
-    "postgres": "postgres", "postgresql": "postgres", "pg": "postgres", "mysql": "mysql", "mariadb": "mariadb",
+    "postgres": "postgres", "postgresql": "postgres", "pg": "postgres", "mysql": "mysql",
+    "mariadb": "mariadb",
     "mssql": "mssql", "sqlserver": "mssql", "oracle": "oracle", "sqlite": "sqlite", "snowflake": "snowflake",
     "bigquery": "bigquery", "redshift": "redshift", "clickhouse": "clickhouse", "duckdb": "duckdb",
     "trino": "trino", "presto": "presto", "databricks": "databricks", "vertica": "vertica",
