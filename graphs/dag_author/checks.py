@@ -217,7 +217,7 @@ def _template(text: str, task_id: str, path: str, warnings: list[str]) -> str:
     return prepared.text
 
 
-def _refuse_file_ending(text: str, path: str, *, endings: tuple[str, ...]) -> None:
+def _refuse_file_ending(text: str, path: str, endings: tuple[str, ...]) -> None:
     if endings and text.endswith(endings):
         raise Refused.because(
             Code.TEMPLATE_INVALID, path, "would be read as the name of a template file", got=text

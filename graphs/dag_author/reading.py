@@ -236,7 +236,7 @@ def _task_type(text: str) -> str:
 def _number(fields: dict[str, Any], name: str) -> None:
     value = fields.get(name)
     worded = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,9}\s*", value)
-    if worded or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, str | float) and (worded or (isinstance(value, float) and value.is_integer())):
         fields[name] = int(value)
 
 

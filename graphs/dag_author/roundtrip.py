@@ -16,6 +16,7 @@ from graphs.dag_author.operators import OPERATORS
 from graphs.dag_author.plan import Plan
 from graphs.dag_author.problems import Code, Refused
 from graphs.dag_author.render import start_expression
+from graphs.dag_author.schedule import Schedule
 
 _KINDS = {operator.name: kind for kind, operator in OPERATORS.items()}
 
@@ -97,6 +98,24 @@ def read(text: str) -> FoundDag:
         edges=frozenset(edges),
         functions={node.name: ast.dump(node) for node in tree.body if isinstance(node, ast.FunctionDef)},
     )
+
+
+def zone_of(dag: FoundDag) -> str:
+    """The zone of the start date, which is the zone of the DAG."""
+    try:
+        call = ast.parse(str(dag.arguments.get("start_date")), mode="eval").body
+    except SyntaxError:
+        return "UTC"
+    words = call.keywords if isinstance(call, ast.Call) else []
+    zone = next((word.value for word in words if word.arg == "tz"), None)
+    return zone.value if isinstance(zone, ast.Constant) and isinstance(zone.value, str) else "UTC"
+
+
+def stored_schedule(value: object) -> str | None:
+    """The schedule of a file in the form kept in the table of DAGs."""
+    if isinstance(value, timedelta):
+        return Schedule(interval=value).stored
+    return None if value is None else str(value)
 
 
 def _pairs(found: FoundDag, plan: Plan) -> list[tuple[str, object, object]]:

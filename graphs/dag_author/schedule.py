@@ -96,6 +96,18 @@ def parse(text: str | None, interval_minutes: int | None = None) -> Schedule:
     return checked
 
 
+def of_value(value: object) -> Schedule:
+    """The schedule a DAG file holds; Refused when it is none this agent writes."""
+    if isinstance(value, timedelta):
+        return Schedule(interval=value)
+    return parse(value if value is None else str(value))
+
+
+def localised(wall: datetime, zone: str) -> datetime:
+    """A time of the wall clock of a zone as a moment."""
+    return _at(wall, ZoneInfo(zone))
+
+
 def next_runs(schedule: Schedule, zone: str, after: datetime, count: int = 3) -> list[datetime]:
     """The next times it fires, in its zone; none for a DAG that waits to be triggered.
 

@@ -46,13 +46,13 @@ _CONNECTORS = (
     _mark("(,) (and) next (,)", _SEQUENCE),
     _mark("(,) (and) finally|lastly (,)", _SEQUENCE),
     _mark("(,) before", _SEQUENCE),
-    _mark(f"(,) (and) after|once|when {_THEM} (of) (them|these|the) (are|is|have|has) {_DONE} (,)", _SEQUENCE),
+    _mark(f"(,) (and) after|once|when {_THEM} (of) (them|these) (are|is|have|has) {_DONE} (,)", _SEQUENCE),
     _mark(f"(,) (and) (only) after|once|when everything (is|has) {_DONE} (,)", _SEQUENCE),
     _mark("(,) (and) after both|all (,)", _SEQUENCE),
     _mark("(,) (all) in parallel", _PARALLEL),
     _mark("(,) simultaneously|concurrently", _PARALLEL),
     _mark("(,) at the same time", _PARALLEL),
-    _mark("if|when anything|something|it|one|any|this (task|of) (them|step) fails|fail|breaks (,)", _FAILURE),
+    _mark("if|when anything|something|it|one|any|this (task|step) fails|fail|breaks (,)", _FAILURE),
     _mark("on|upon|in failure|failures|error|errors (,)", _FAILURE),
     _mark("in case of failure|failures|error|errors|a (failure|error) (,)", _FAILURE),
 )  # fmt: skip
@@ -203,8 +203,8 @@ def _trimmed(tokens: Sequence[Token]) -> list[Token]:
 
 _TRAILERS = frozenset({"and", "then", "also", "at", "on", "in", "to", "every", "each", "that", "which"})
 _FILLER_TEXT = """
-and then also please it should must will first firstly to that which i want need would like we you can could just
-by after once when while they but so for with runs every each in at on starts job pipeline
+and then also please it should must will first firstly to that which i want need would like we you can could
+just by after once when while they but so for with runs every each in at on starts job pipeline
 """
 _FILLERS = frozenset(_FILLER_TEXT.split())
 

@@ -42,19 +42,19 @@ extract pull fetch get read ingest import download collect query select retrieve
     Action.WAIT: "wait",
     Action.FILE: "compress gzip zip unzip gunzip delete remove archive",
     Action.OTHER: """
-clean transform enrich normalize normalise validate check test verify process generate build create train deploy
-score predict refresh update convert parse back backup analyze analyse produce prepare evaluate report rebuild
-reindex vacuum anonymize anonymise mask classify crawl compare format render plot make print log poll monitor restart
-rotate purge clear geocode translate tag detect find identify apply partition split sort index cache warm snapshot
-reconcile forecast segment retrain tokenize embed label
+clean transform enrich normalize normalise validate check test verify process generate build create train
+deploy score predict refresh update convert parse back backup analyze analyse produce prepare evaluate
+report rebuild reindex vacuum anonymize anonymise mask classify crawl compare format render plot make print
+log poll monitor restart rotate purge clear geocode translate tag detect find identify apply partition split
+sort index cache warm snapshot reconcile forecast segment retrain tokenize embed label
 """,
 }
 VERBS: dict[str, Action] = {verb: action for action, verbs in _VERBS.items() for verb in verbs.split()}
 
 _ALSO_NOUNS = """
-report email mail load count query check test backup copy message alert post process update archive export import dump
-score model rank filter group run sum total average log page text tag index cache snapshot forecast segment label plot
-format sort split mask slack
+report email mail load count query check test backup copy message alert post process update archive export
+import dump score model rank filter group run sum total average log page text tag index cache snapshot
+forecast segment label plot format sort split mask slack
 """
 ALSO_NOUNS = frozenset(_ALSO_NOUNS.split())
 _NOUN_FOLLOWERS = (
@@ -118,7 +118,8 @@ class System:
 
 
 _DATABASES = {
-    "postgres": "postgres", "postgresql": "postgres", "pg": "postgres", "mysql": "mysql", "mariadb": "mariadb",
+    "postgres": "postgres", "postgresql": "postgres", "pg": "postgres", "mysql": "mysql",
+    "mariadb": "mariadb",
     "mssql": "mssql", "sqlserver": "mssql", "oracle": "oracle", "sqlite": "sqlite", "snowflake": "snowflake",
     "bigquery": "bigquery", "redshift": "redshift", "clickhouse": "clickhouse", "duckdb": "duckdb",
     "trino": "trino", "presto": "presto", "databricks": "databricks", "vertica": "vertica",

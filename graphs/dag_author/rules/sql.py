@@ -11,10 +11,10 @@ from graphs.dag_author.rules.lexicon import singular
 
 TIME_COLUMN = "created_at"
 _RESERVED_TEXT = """
-all and any as case check column constraint create date day default delete desc distinct do drop else end except for
-foreign from grant group having hour in index insert intersect into is join key like limit month not null offset on or
-order primary rank references row rows select session set table then time timestamp to transaction trigger union
-unique update user using value values view when where with year
+all and any as case check column constraint create date day default delete desc distinct do drop else end
+except for foreign from grant group having hour in index insert intersect into is join key like limit month
+not null offset on or order primary rank references row rows select session set table then time timestamp to
+transaction trigger union unique update user using value values view when where with year
 """
 _RESERVED = frozenset(_RESERVED_TEXT.split())
 _FUNCTIONS = {

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from heddle_kit.database.port import DatabaseFault, database_url
 
@@ -28,7 +29,7 @@ _open: dict[_Key, tuple[asyncpg.Pool, AsyncGenerator[None, None]]] = {}
 
 
 @asynccontextmanager
-async def connection(url: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+async def connection(url: str | None = None) -> AsyncIterator[PoolConnectionProxy]:
     """A connection for the length of the block; DatabaseFault when none can be had in time.
 
     Only getting the connection is guarded here: what happens to statements inside is the caller's to handle.

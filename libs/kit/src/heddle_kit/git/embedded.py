@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType
+from pygit2.enums import FileMode
 
 from heddle_kit.git import messages
 from heddle_kit.git.history import changed_paths, read_history
@@ -109,7 +109,7 @@ class LocalProjects:
 
 
 class LocalRepository:
-    """One bare repository. Each call opens its own handle, which is cheap and shares nothing between threads."""
+    """One bare repository. Each call opens its own handle: cheap, and nothing is shared between threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -183,15 +183,15 @@ class LocalRepository:
     def _list_files(self, folder: str, commit_id: str | None) -> list[str]:
         repo = self._repo()
         try:
-            entry = self._tree(repo, commit_id)[folder]
+            top = self._tree(repo, commit_id)[folder]
         except KeyError:
             return []
         found: list[str] = []
-        pending = [(folder, entry)]
+        pending: list[tuple[str, pygit2.Object]] = [(folder, top)]
         while pending:
             path, entry = pending.pop()
-            if entry.type == ObjectType.TREE:
-                pending += [(f"{path}/{child.name}", child) for child in repo[entry.id].peel(pygit2.Tree)]
+            if isinstance(entry, pygit2.Tree):
+                pending += [(f"{path}/{child.name}", child) for child in entry]
             elif entry.filemode in _PLAIN_FILES:
                 found.append(path)
         return sorted(found)
@@ -236,8 +236,8 @@ class LocalRepository:
                 if time.monotonic() >= deadline:
                     if lock.exists():
                         raise Locked(
-                            f"the lock file {BRANCH}.lock in {self._path.name} is in the way: if no git program "
-                            "is working on this repository, delete that file"
+                            f"the lock file {BRANCH}.lock in {self._path.name} is in the way: if no "
+                            "git program is working on this repository, delete that file"
                         ) from fault
                     raise GitFault(f"the branch could not be moved: {reason(fault)}") from fault
                 time.sleep(random.uniform(0.005, 0.03))

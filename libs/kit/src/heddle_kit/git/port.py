@@ -110,9 +110,9 @@ class ProjectRepository(Protocol):
         """Whether `commit_id` is `within` itself or one of its ancestors."""
 
     async def history(
-        self, *, after: Sequence[str] = (), path: str | None = None, limit: int = 1000
+        self, *, after: str | None = None, path: str | None = None, limit: int = 1000
     ) -> list[CommitRecord]:
-        """Commits of the branch, newest first, leaving out `after` and everything before them."""
+        """Commits of the branch, newest first, leaving out `after` and everything before it."""
 
 
 class Projects(Protocol):
