@@ -38,7 +38,6 @@ class Executor:
 
     async def execute(self, live: LiveRun) -> Finished:
         claim = live.claim
-        live.log.append([Event("metadata", encode({"run_id": str(claim.run_id), "attempt": claim.attempt}))])
         outcome, result = await self._run_graph(live)
         live.settled = True
         finished = Finished(held=False)

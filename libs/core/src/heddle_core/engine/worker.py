@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 
 from heddle_core.domain.errors import Unavailable
+from heddle_core.domain.events import Event
 from heddle_core.domain.ids import RunId
-from heddle_core.domain.run import CancelAction
+from heddle_core.domain.json import encode
+from heddle_core.domain.run import CancelAction, Run
 from heddle_core.engine.executor import Executor
 from heddle_core.engine.lease import LeaseKeeper
 from heddle_core.engine.live import LiveRun, StopReason
@@ -55,6 +57,7 @@ class Worker:
         self._slots = slots
         self._free = slots
         self._live: dict[RunId, LiveRun] = {}
+        self._remembered: dict[RunId, Run] = {}
         self._executor = Executor(queue, runner, log, clock, limits)
         self._lease = LeaseKeeper(queue, self._live.values, clock, limits)
         self._wake = asyncio.Event()
@@ -99,6 +102,8 @@ class Worker:
         writer = self._events.begin(claim.run_id, claim.attempt, retain=claim.run.resumable)
         live = LiveRun(claim=claim, log=writer, lease_until=self._lease.first_deadline(self._clock.monotonic()))
         self._live[claim.run_id] = live
+        # Said before anybody can join, so that a reader either has it in the log or knows that it came too late.
+        writer.append([Event("metadata", encode({"run_id": str(claim.run_id), "attempt": claim.attempt}))])
         # A context of its own: what one run binds, another must not see.
         self._tasks.create_task(self._execute(live), context=copy_context())
 
@@ -107,6 +112,10 @@ class Worker:
 
     def has(self, run_id: RunId) -> bool:
         return run_id in self._live
+
+    def recall(self, run_id: RunId) -> Run | None:
+        live = self._live.get(run_id)
+        return live.claim.run if live else self._remembered.get(run_id)
 
     def cancel(self, run_id: RunId, action: CancelAction) -> bool:
         live = self._live.get(run_id)
@@ -130,8 +139,17 @@ class Worker:
             _log.exception("run_broke_the_engine", extra=live.fields())
             self._events.end(live.claim.run_id, None, keep=self._limits.keep_events)
         finally:
-            self._live.pop(live.claim.run_id, None)
+            del self._live[live.claim.run_id]
+            self._remember(live.claim.run)
             self.release()
+
+    def _remember(self, run: Run) -> None:
+        """The row of a stateless run goes with it; who resumes its stream must still find it."""
+        if run.ephemeral and run.resumable:
+            self._remembered[run.run_id] = run
+            asyncio.get_running_loop().call_later(
+                self._limits.keep_events.total_seconds(), self._remembered.pop, run.run_id, None
+            )
 
     def begin_drain(self) -> None:
         """Take no more work. Runs go on; `running()` ends them when its grace is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from heddle_core.domain.ids import RunId
-from heddle_core.domain.run import CancelAction
+from heddle_core.domain.run import CancelAction, Run
 from heddle_core.ports.run_queue import Claim
 
 
@@ -28,6 +28,10 @@ class LocalRuns(Protocol):
 
     def has(self, run_id: RunId) -> bool:
         """Does it run here?"""
+        ...
+
+    def recall(self, run_id: RunId) -> Run | None:
+        """A run that runs here, or ran here and left no row while its events can still be replayed."""
         ...
 
     def cancel(self, run_id: RunId, action: CancelAction) -> bool:

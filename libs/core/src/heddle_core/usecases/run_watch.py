@@ -22,12 +22,19 @@ _QUIET_SECONDS = 30.0
 """How long a reader beside a running run sleeps; the log wakes it. Elsewhere it looks once per poll period."""
 
 
-async def follow(ports: Ports, run: Run, reader: EventReader, *, only_end: bool) -> AsyncIterator[Sequence[Item]]:
-    """Batches of a run's events up to its `End`, from the log when it is here, else from the row."""
-    said_metadata = False
+async def follow(
+    ports: Ports, run: Run, reader: EventReader, *, only_end: bool, joined_late: bool = False
+) -> AsyncIterator[Sequence[Item]]:
+    """Batches of a run's events up to its `End`, from the log when it is here, else from the row.
+
+    `joined_late`: the reader was attached to a log that had said its `metadata` already; it is said again.
+    """
+    said_metadata = joined_late
     last: EventId | None = None
     poll = ports.limits.poll.total_seconds()
     try:
+        if joined_late:
+            yield [_metadata(run)]
         while True:
             batch = reader.ready()
             moved = bool(batch) and isinstance(batch[-1], End) and batch[-1].result is None

@@ -186,9 +186,13 @@ async def watch(
     ports: Ports, thread_id: ThreadId | None, run_id: RunId, after: EventId | None, *, only_end: bool = False
 ) -> Attached:
     """Read a run's events: after an event, from the beginning (`BEGINNING`), or live (None)."""
-    run = await find(ports, run_id) if thread_id is None else await get(ports, thread_id, run_id)
+    if thread_id is not None:
+        run = await get(ports, thread_id, run_id)
+    else:
+        run = ports.local.recall(run_id) or await find(ports, run_id)
+    joined_late = after is None and not only_end and ports.log.knows(run_id)
     reader = ports.log.read(run_id, after, only_end=only_end)
-    return Attached(run=run, batches=follow(ports, run, reader, only_end=only_end))
+    return Attached(run=run, batches=follow(ports, run, reader, only_end=only_end, joined_late=joined_late))
 
 
 async def join(ports: Ports, thread_id: ThreadId, run_id: RunId) -> Attached:

@@ -193,13 +193,13 @@ class RunRows:
 
     async def figures(self) -> QueueFigures:
         pending = run.c.status == RunStatus.PENDING
-        waited = func.max(func.now() - run.c.created_at).filter(pending)
+        waited = func.max(func.extract("epoch", func.now() - run.c.created_at)).filter(pending)
         found = await self._connection.execute(
             select(func.count().filter(pending), func.count().filter(~pending), waited).where(_is_in_flight)
         )
         waiting, running, longest = found.one()
-        wait = longest if isinstance(longest, timedelta) else timedelta()
-        return QueueFigures(pending=waiting, running=running, longest_wait=max(wait, timedelta()))
+        seconds = float(longest or 0)
+        return QueueFigures(pending=waiting, running=running, longest_wait=timedelta(seconds=max(seconds, 0.0)))
 
     async def watch(self, run_id: RunId) -> Run | None:
         return await self._maybe(update(run).where(run.c.run_id == run_id).values(watched=True).returning(*_EVERYTHING))
