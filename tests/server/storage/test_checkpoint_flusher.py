@@ -338,7 +338,8 @@ async def test_a_discarded_ledger_writes_nothing_more(world: CheckpointWorld) ->
 async def test_a_stalled_database_makes_graphs_wait_and_then_fails_the_run_that_floods(
     world: CheckpointWorld,
 ) -> None:
-    async with Flusher(world.pool, size=1000, backlog=10_000, on_lost=world.stopped.append) as flusher:
+    bounds = {"size": 1000, "backlog": 10_000, "patience": 0.0}
+    async with Flusher(world.pool, on_lost=world.stopped.append, **bounds) as flusher:  # type: ignore[arg-type]
         world.flusher, world.saver = flusher, type(world.saver)(world.pool, flusher)
         ledger, other = await world.claim(), await world.claim()
         async with locked_run(world, ledger):

@@ -46,6 +46,7 @@ class _Buffer:
     writes: dict[tuple[str, str, str, int], WriteRow] = field(default_factory=dict)
     size: int = 0
     since: float | None = None  # when its first step checkpoint arrived
+    latest: float = 0.0  # and its last one
 
     @property
     def count(self) -> int:
@@ -150,10 +151,14 @@ class Ledger:
     def pending_size(self) -> int:
         return self._pending.size
 
-    @property
-    def waiting_since(self) -> float | None:
-        """When the first step checkpoint arrived that is not flushed yet (`time.monotonic`)."""
-        return self._pending.since
+    def due(self, delay: float) -> float | None:
+        """When to flush (`time.monotonic`); None while no step waits.
+
+        `delay` after the first unflushed step, or as soon after that as the steps pause, but within three times `delay`:
+        a run of many short steps then takes a few large statements.
+        """
+        since, latest = self._pending.since, self._pending.latest
+        return None if since is None else min(max(since + delay, latest + delay / 2), since + 3 * delay)
 
     def preload(self, record: Record) -> None:
         """Remember the thread's newest root checkpoint, from the columns of `heddle.latest_checkpoint`."""
@@ -222,8 +227,10 @@ class Ledger:
                 metadata,
             )
             pending.size += size
-            if step and pending.since is None:
-                pending.since = time.monotonic()
+            if step:
+                pending.latest = time.monotonic()
+                if pending.since is None:
+                    pending.since = pending.latest
             self._advance(namespace, stored)
 
     def _advance(self, namespace: str, head: Stored) -> None:
