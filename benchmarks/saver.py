@@ -2,8 +2,8 @@
 
     python -m benchmarks.saver [--runs 300] [--steps 100] [--profile echo]
 
-CPU is that of this process plus Postgres, per run or per superstep. A run here is claim, graph, close, with the run's
-row written by hand, so the open and the close of the queue are not in it; their place is taken by one flush.
+CPU is that of this process plus Postgres, per run or per superstep. A run here is claim, graph, close, with the
+run's row written by hand, so the open and the close of the queue are not in it; their place is taken by one flush.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One flusher per process takes the rows of every ledger that has any into one fenced statement. It writes when enough
 has gathered (rows, bytes, or time since the first unflushed step), or when somebody must not wait, and after each
-write it waits for those bounds again. One statement is under way at a time, so whatever gathers meanwhile shares the
-next one.
+write it waits for those bounds again. One statement is under way at a time, so whatever gathers meanwhile shares
+the next one.
 
 What can happen to a statement:
 - a run's claim is gone: its rows were not written, it is told at once, the others are stored;
@@ -42,16 +42,19 @@ DELAY: Final = 0.020
 STATEMENT_TIMEOUT: Final = 30.0
 _LONGEST_PAUSE: Final = 2.0
 
-# SQLSTATE classes that say nothing about the rows: connection, transaction rollback (deadlock), resources (disk full),
-# object in use, operator intervention (shutdown, cancelled statement), system error.
+# SQLSTATE classes that say nothing about the rows: connection, transaction rollback (deadlock), resources (disk
+# full), object in use, operator intervention (shutdown, cancelled statement), system error.
 _PASSING = ("08", "40", "53", "55", "57", "58")
+
+DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What a statement may raise. A timeout is an `OSError`."""
 
 
 def is_transient(error: BaseException) -> bool:
     """May the same statement succeed later?"""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_PASSING)
-    return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
 class Flusher:
@@ -221,7 +224,7 @@ class Flusher:
                     done.set_exception(Unavailable("the server stopped before the checkpoints were written"))
 
     async def _flush(self) -> BaseException | None:
-        """Write what has gathered and answer those who waited for it. Returns the error when it is to be repeated."""
+        """Write what has gathered, answer those who waited for it. Returns the error after which to try again."""
         waiters, self._waiters = self._waiters, []
         batch = [(ledger, rows) for ledger in self._dirty if (rows := ledger.take()) is not None]
         self._dirty.clear()
@@ -248,7 +251,7 @@ class Flusher:
         """Write the batch. Returns the error after which its rows are back in their ledgers, to be tried again."""
         try:
             owned = await self._send(batch)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except DATABASE_ERRORS as error:
             if is_transient(error):
                 for ledger, _ in batch:
                     ledger.restore()
