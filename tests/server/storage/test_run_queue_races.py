@@ -217,18 +217,35 @@ async def test_work_goes_on_after_every_connection_was_killed(queued: QueueWorld
 
 
 class AnswerLost:
-    """The hot pool, but the answer to the first close is lost with its connection, after the commit."""
+    """The hot pool, but the answer to the first call of a function is lost with its connection, after the commit."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], function: str = "close_runs") -> None:
         self._pool = pool
+        self._function = function
         self.lost = 0
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         rows = await self._pool.fetch(statement, *arguments)
-        if "close_runs" in statement and not self.lost:
+        if self._function in statement and not self.lost:
             self.lost += 1
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
         return rows
+
+
+@pytest.mark.parametrize("function", ["open_run(", "claim_runs"])
+async def test_a_run_is_not_lost_with_the_answer_that_gave_it(queued: QueueWorld, function: str) -> None:
+    pool = AnswerLost(queued.database.pool, function)
+    queue = PostgresRunQueue(pool)  # type: ignore[arg-type]
+    new = new_run()
+    if function == "claim_runs":
+        await queued.enqueued(new)
+        (claim,) = (await queue.claim(3, lease=LEASE)).claims
+    else:
+        opened = await queue.open(new, lease=LEASE)
+        assert isinstance(opened, Claim)
+        claim = opened
+    assert (pool.lost, claim.run_id, claim.attempt) == (1, new.run_id, 1)
+    assert (await queue.heartbeat([claim], lease=LEASE))[0].held
 
 
 @pytest.mark.parametrize("ephemeral", [False, True])
@@ -289,6 +306,45 @@ async def test_an_outcome_waits_for_a_database_that_is_away(queued: QueueWorld) 
 
 def write(claim: Claim, task: str, channel: str = "ch") -> tuple[Any, ...]:
     return (claim.run_id, str(claim.thread_id), "", "c", task, "", 0, channel, "null", b"")
+
+
+NULL_TASK = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stored"),
+    [
+        (Outcome.success(), {"task", NULL_TASK}),
+        (Outcome.released(), {"task"}),
+        (Outcome.cancelled(CancelAction.ROLLBACK), set()),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+async def test_what_an_unfinished_resume_wrote_is_stored_only_when_its_run_is_over(
+    queued: QueueWorld, outcome: Outcome, stored: set[str]
+) -> None:
+    claim = await queued.opened()
+    assert isinstance(claim.ledger, Ledger)
+    for task in ("task", NULL_TASK):
+        claim.ledger.put_writes("", "c", task, [write(claim, task)])
+    await queued.queue.finish(claim, outcome, None)
+    assert {row["task_id"] for row in await queued.sql("SELECT task_id FROM checkpoint_writes")} == stored
+
+
+async def test_a_close_waits_for_the_flush_of_its_run_that_is_under_way(queued: QueueWorld) -> None:
+    claim = await queued.opened()
+    ledger = claim.ledger
+    assert isinstance(ledger, Ledger)
+    ledger.put_writes("", "c", "early", [write(claim, "early")])
+    rows = ledger.take()
+    assert rows is not None
+    finishing = asyncio.create_task(queued.queue.finish(claim, Outcome.success(), STATE))
+    own = await queued.database.pool.fetchval(FLUSH_ROWS, [claim.run_id], [claim.token], *rows.parameters())
+    assert own == [claim.run_id]
+    assert not finishing.done()
+    ledger.landed()
+    assert (await finishing).held
+    assert await queued.one("SELECT count(*) FROM checkpoint_writes") == 1
 
 
 async def test_one_run_that_the_database_refuses_fails_alone(queued: QueueWorld) -> None:

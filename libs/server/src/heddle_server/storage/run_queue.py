@@ -124,15 +124,20 @@ class PostgresRunQueue:
         except HeddleError as problem:  # its lease will lapse, and the sweeper gives it back
             _log.warning("run_not_released", extra={"run_id": str(claim.run_id), "problem": problem.message})
 
-    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Send a statement that may be repeated: once more after a broken connection, then it is `Unavailable`."""
+    async def _fetch(
+        self, statement: str, *arguments: Any, again: Sequence[Any] | None = None
+    ) -> list[asyncpg.Record]:
+        """Send a statement that may be repeated: once more after a broken connection, then it is `Unavailable`.
+
+        `again` are the arguments of the second try, if it has others.
+        """
         try:
             return await self._pool.fetch(statement, *arguments)
         except Exception as error:
             if not is_transient(error):
                 raise
         try:
-            return await self._pool.fetch(statement, *arguments)
+            return await self._pool.fetch(statement, *(arguments if again is None else again))
         except Exception as error:
             if not is_transient(error):
                 raise
@@ -167,8 +172,8 @@ class PostgresRunQueue:
             waiting.fail(error)
 
     async def _claim(self, free: int, lease: timedelta) -> Claimed:
-        # If the first try was committed and its answer lost, its runs come back when their leases lapse.
-        rows = await self._fetch(_SQL["claim"], [uuid4() for _ in range(free)], lease)
+        tokens = [uuid4() for _ in range(free)]
+        rows = await self._fetch(_SQL["claim"], tokens, lease, False, again=(tokens, lease, True))
         *taken, last = rows
         due = last["next_due"]
         return Claimed(
