@@ -34,10 +34,19 @@ class CheckpointWorld:
         statements: list[str] = []
         stopped: list[UUID] = []
 
-        async def listen(connection: asyncpg.Connection) -> None:
-            connection.add_query_logger(lambda record: statements.append(record.query))
+        def note(record: asyncpg.connection.LoggedQuery) -> None:
+            if "pg_catalog" not in record.query and "set_config" not in record.query:  # the driver's own
+                statements.append(record.query)
 
-        pool = await asyncpg.create_pool(**server.options(database), min_size=1, max_size=4, init=listen)
+        async def listen(connection: asyncpg.Connection) -> None:
+            connection.add_query_logger(note)
+
+        async def keep(connection: asyncpg.Connection) -> None:
+            """No reset statement when a connection goes back."""
+
+        pool = await asyncpg.create_pool(
+            **server.options(database), min_size=1, max_size=4, init=listen, reset=keep
+        )
         async with pool, Flusher(pool, on_lost=stopped.append, **bounds) as flusher:
             world = cls(server, database, pool, flusher)
             world.statements = statements
@@ -62,7 +71,8 @@ class CheckpointWorld:
             token,
         )
         ledger = Ledger(run, thread, token, durability)
-        ledger.preload(await self.pool.fetchrow("SELECT * FROM heddle.latest_checkpoint($1)", str(thread)))
+        [head] = await self.pool.fetch("SELECT * FROM heddle.latest_checkpoint($1)", str(thread))
+        ledger.preload(head)
         self.statements.clear()
         return ledger
 
@@ -77,7 +87,8 @@ class CheckpointWorld:
         async with self.pool.acquire() as connection, connection.transaction():
             owned = await connection.fetchval(FLUSH_ROWS, [ledger.run_id], [ledger.token], *rows.parameters())
             await connection.execute(
-                "UPDATE heddle.run SET status = 'success', lease_token = NULL WHERE run_id = $1 AND lease_token = $2",
+                "UPDATE heddle.run SET status = 'success', lease_token = NULL"
+                " WHERE run_id = $1 AND lease_token = $2",
                 ledger.run_id,
                 ledger.token,
             )

@@ -82,7 +82,7 @@ async def read_checkpoint(
     pool: asyncpg.Pool, thread: str, namespace: str, checkpoint_id: str | None
 ) -> Stored | None:
     """A checkpoint by id, or the newest of a namespace. One statement."""
-    record = await pool.fetchrow(_READ, thread, namespace, checkpoint_id)
+    [record] = await pool.fetch(_READ, thread, namespace, checkpoint_id)
     return Stored.from_head(thread, namespace, record)
 
 

@@ -20,8 +20,8 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    SerializerProtocol,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoint_codec import (
@@ -56,7 +56,7 @@ class PostgresSaver(SynchronousCalls):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         stored = await self._find(config)
-        return load_tuple(self.serde, stored) if stored else None
+        return _carrying(_ledger_of(config), load_tuple(self.serde, stored)) if stored else None
 
     async def _find(self, config: RunnableConfig) -> Stored | None:
         configurable = config["configurable"]
@@ -97,7 +97,7 @@ class PostgresSaver(SynchronousCalls):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         wanted = Wanted.of(config, filter, before, limit)
-        ledger = _ledger(config["configurable"], str(wanted.thread)) if config else None
+        ledger = _ledger_of(config) if config else None
         if ledger is not None and not ledger.is_detached:
             await self._flusher.flush_now(ledger)
         found = await self._flusher.at_home(list_checkpoints(self._pool, wanted))
@@ -105,7 +105,7 @@ class PostgresSaver(SynchronousCalls):
             found = wanted.merged([ledger.overlay(stored) for stored in found], ledger.made)
         shared: dict[tuple[str, str, str, str], Any] = {}
         for stored in found:
-            yield load_tuple(self.serde, stored, shared)
+            yield _carrying(ledger, load_tuple(self.serde, stored, shared))
 
     async def aput(
         self,
@@ -131,7 +131,7 @@ class PostgresSaver(SynchronousCalls):
             step = metadata.get("source") != "input"
             ledger.put(namespace, checkpoint["id"], parent, dumped, described, step=step)
             await self._follow(ledger, waits=step)
-        return config_of(thread, namespace, checkpoint["id"])
+        return _with_ledger(ledger, config_of(thread, namespace, checkpoint["id"]))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -229,8 +229,7 @@ class PostgresSaver(SynchronousCalls):
         if not channels:
             return {}
         if ledger is not None and ledger.is_detached:
-            # Its chain goes through checkpoints that no statement sees yet.
-            return await super().aget_delta_channel_history(config=config, channels=channels)
+            return await self._walk_delta_history(ledger, config, channels)
         checkpoint_id = configurable.get("checkpoint_id")
         if checkpoint_id is None:
             latest = await self._find(config)
@@ -250,11 +249,49 @@ class PostgresSaver(SynchronousCalls):
             )
         )
 
+    async def _walk_delta_history(
+        self, ledger: Ledger, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Checkpoint by checkpoint, because the chain goes through some that no statement sees yet."""
+        histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        open_channels = set(channels)
+        here = await self._find(config)
+        while here is not None and here.parent is not None and open_channels:
+            here = await self._find(_with_ledger(ledger, config_of(here.thread, here.namespace, here.parent)))
+            if here is None:
+                break
+            found = load_tuple(self.serde, here)
+            for channel in list(open_channels):
+                writes = [write for write in found.pending_writes or () if write[1] == channel]
+                histories[channel]["writes"][:0] = writes
+                if channel in found.checkpoint["channel_values"]:
+                    histories[channel]["seed"] = found.checkpoint["channel_values"][channel]
+                    open_channels.discard(channel)
+        return histories
+
 
 def _ledger(configurable: Mapping[str, Any], thread: str) -> Ledger | None:
     """The ledger of this call. One that a node handed on to a graph on another thread does not count."""
     ledger = configurable.get(LEDGER_KEY)
     return ledger if isinstance(ledger, Ledger) and ledger.thread == thread else None
+
+
+def _ledger_of(config: RunnableConfig) -> Ledger | None:
+    return _ledger(config["configurable"], str(config["configurable"].get("thread_id")))
+
+
+def _with_ledger(ledger: Ledger | None, config: RunnableConfig) -> RunnableConfig:
+    """LangGraph goes on with the configurations it is given back, in state updates and in reads of delta channels."""
+    if ledger is not None:
+        config["configurable"][LEDGER_KEY] = ledger
+    return config
+
+
+def _carrying(ledger: Ledger | None, found: CheckpointTuple) -> CheckpointTuple:
+    _with_ledger(ledger, found.config)
+    if found.parent_config is not None:
+        _with_ledger(ledger, found.parent_config)
+    return found
 
 
 def _without_repeats(rows: Sequence[WriteRow]) -> list[WriteRow]:

@@ -113,7 +113,7 @@ class Ledger:
 
     @classmethod
     def detached(cls, thread_id: UUID | str) -> Ledger:
-        """A ledger without a claim: it only buffers. Whoever owns the thread row writes its rows (`run_id` as owner)."""
+        """A ledger without a claim, which only buffers. Whoever locked the thread row writes its tail (owner: `run_id`)."""
         return cls(uuid4(), thread_id, None)
 
     @property
@@ -363,7 +363,7 @@ class Ledger:
             await asyncio.shield(self._landed)
 
     def take_tail(self) -> Rows:
-        """Everything not stored yet, also what was held back, for the close; closes the ledger. Empty after an error.
+        """Everything not stored yet, also what was held back, for the close. Closes the ledger. Empty after an error.
 
         Await `settle` first: rows in flight are not in the tail, and come back when their flush fails.
         """
