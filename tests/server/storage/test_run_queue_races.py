@@ -148,6 +148,21 @@ async def test_a_finish_that_meets_a_takeover_half_way_writes_nothing(queued: Qu
     assert (await queued.thread_row(claim.thread_id))["values"] is None
 
 
+async def test_a_lost_claim_cannot_hide_behind_the_one_that_followed_it(queued: QueueWorld) -> None:
+    zombie = await queued.opened()
+    await queued.let_the_lease_lapse(zombie)
+    await queued.queue.reap(max_attempts=3)
+    (owner,) = await queued.claimed()
+    assert isinstance(zombie.ledger, Ledger)
+    zombie.ledger.put_writes("", "c", "zombie", [write(zombie, "zombie")])
+    late, ours = await asyncio.gather(
+        queued.queue.finish(zombie, Outcome.released(), None), queued.queue.finish(owner, Outcome.success(), STATE)
+    )
+    assert (late.held, ours.held) == (False, True)
+    assert (await queued.run_row(owner.run_id))["status"] == "success"
+    assert await queued.one("SELECT count(*) FROM checkpoint_writes") == 0
+
+
 async def test_a_cancelled_finish_is_written_all_the_same(queued: QueueWorld) -> None:
     claim = await queued.opened()
     async with locked(queued, claim.thread_id):
@@ -170,7 +185,11 @@ async def test_a_run_opened_for_a_caller_who_is_gone_goes_back_to_the_queue(queu
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-    (claim,) = await soon(lambda: queued.claimed())
+
+    async def given_back() -> Claim | None:
+        return next(iter(await queued.claimed()), None)
+
+    claim = await soon(given_back)
     assert (claim.run_id, claim.attempt) == (new.run_id, 2)
 
 
@@ -223,6 +242,9 @@ class AnswerLost:
         self._pool = pool
         self._function = function
         self.lost = 0
+
+    async def expire_connections(self) -> None:
+        await self._pool.expire_connections()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         rows = await self._pool.fetch(statement, *arguments)
@@ -283,6 +305,9 @@ class Away:
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
         self.down = True
+
+    async def expire_connections(self) -> None:
+        await self._pool.expire_connections()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if self.down:
@@ -452,7 +477,7 @@ class Storm:
         return self.rng.sample(list(self.mine.values()), min(6, len(self.mine)))
 
     async def flush(self) -> None:
-        some = self.some()
+        some = list({claim.run_id: claim for claim in self.some()}.values())
         rows = Rows(writes=[write(claim, str(uuid4())) for claim in some])
         own = await self.world.database.pool.fetchval(
             FLUSH_ROWS, [c.run_id for c in some], [c.token for c in some], *rows.parameters()
