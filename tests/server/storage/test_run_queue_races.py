@@ -148,6 +148,21 @@ async def test_a_finish_that_meets_a_takeover_half_way_writes_nothing(queued: Qu
     assert (await queued.thread_row(claim.thread_id))["values"] is None
 
 
+async def test_a_lost_claim_cannot_hide_behind_the_one_that_followed_it(queued: QueueWorld) -> None:
+    zombie = await queued.opened()
+    await queued.let_the_lease_lapse(zombie)
+    await queued.queue.reap(max_attempts=3)
+    (owner,) = await queued.claimed()
+    assert isinstance(zombie.ledger, Ledger)
+    zombie.ledger.put_writes("", "c", "zombie", [write(zombie, "zombie")])
+    late, ours = await asyncio.gather(
+        queued.queue.finish(zombie, Outcome.released(), None), queued.queue.finish(owner, Outcome.success(), STATE)
+    )
+    assert (late.held, ours.held) == (False, True)
+    assert (await queued.run_row(owner.run_id))["status"] == "success"
+    assert await queued.one("SELECT count(*) FROM checkpoint_writes") == 0
+
+
 async def test_a_cancelled_finish_is_written_all_the_same(queued: QueueWorld) -> None:
     claim = await queued.opened()
     async with locked(queued, claim.thread_id):
@@ -170,7 +185,11 @@ async def test_a_run_opened_for_a_caller_who_is_gone_goes_back_to_the_queue(queu
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
-    (claim,) = await soon(lambda: queued.claimed())
+
+    async def given_back() -> Claim | None:
+        return next(iter(await queued.claimed()), None)
+
+    claim = await soon(given_back)
     assert (claim.run_id, claim.attempt) == (new.run_id, 2)
 
 
@@ -217,18 +236,38 @@ async def test_work_goes_on_after_every_connection_was_killed(queued: QueueWorld
 
 
 class AnswerLost:
-    """The hot pool, but the answer to the first close is lost with its connection, after the commit."""
+    """The hot pool, but the answer to the first call of a function is lost with its connection, after the commit."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], function: str = "close_runs") -> None:
         self._pool = pool
+        self._function = function
         self.lost = 0
+
+    async def expire_connections(self) -> None:
+        await self._pool.expire_connections()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         rows = await self._pool.fetch(statement, *arguments)
-        if "close_runs" in statement and not self.lost:
+        if self._function in statement and not self.lost:
             self.lost += 1
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
         return rows
+
+
+@pytest.mark.parametrize("function", ["open_run(", "claim_runs"])
+async def test_a_run_is_not_lost_with_the_answer_that_gave_it(queued: QueueWorld, function: str) -> None:
+    pool = AnswerLost(queued.database.pool, function)
+    queue = PostgresRunQueue(pool)  # type: ignore[arg-type]
+    new = new_run()
+    if function == "claim_runs":
+        await queued.enqueued(new)
+        (claim,) = (await queue.claim(3, lease=LEASE)).claims
+    else:
+        opened = await queue.open(new, lease=LEASE)
+        assert isinstance(opened, Claim)
+        claim = opened
+    assert (pool.lost, claim.run_id, claim.attempt) == (1, new.run_id, 1)
+    assert (await queue.heartbeat([claim], lease=LEASE))[0].held
 
 
 @pytest.mark.parametrize("ephemeral", [False, True])
@@ -267,6 +306,9 @@ class Away:
         self._pool = pool
         self.down = True
 
+    async def expire_connections(self) -> None:
+        await self._pool.expire_connections()
+
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         if self.down:
             raise ConnectionRefusedError
@@ -289,6 +331,45 @@ async def test_an_outcome_waits_for_a_database_that_is_away(queued: QueueWorld) 
 
 def write(claim: Claim, task: str, channel: str = "ch") -> tuple[Any, ...]:
     return (claim.run_id, str(claim.thread_id), "", "c", task, "", 0, channel, "null", b"")
+
+
+NULL_TASK = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stored"),
+    [
+        (Outcome.success(), {"task", NULL_TASK}),
+        (Outcome.released(), {"task"}),
+        (Outcome.cancelled(CancelAction.ROLLBACK), set()),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+async def test_what_an_unfinished_resume_wrote_is_stored_only_when_its_run_is_over(
+    queued: QueueWorld, outcome: Outcome, stored: set[str]
+) -> None:
+    claim = await queued.opened()
+    assert isinstance(claim.ledger, Ledger)
+    for task in ("task", NULL_TASK):
+        claim.ledger.put_writes("", "c", task, [write(claim, task)])
+    await queued.queue.finish(claim, outcome, None)
+    assert {row["task_id"] for row in await queued.sql("SELECT task_id FROM checkpoint_writes")} == stored
+
+
+async def test_a_close_waits_for_the_flush_of_its_run_that_is_under_way(queued: QueueWorld) -> None:
+    claim = await queued.opened()
+    ledger = claim.ledger
+    assert isinstance(ledger, Ledger)
+    ledger.put_writes("", "c", "early", [write(claim, "early")])
+    rows = ledger.take()
+    assert rows is not None
+    finishing = asyncio.create_task(queued.queue.finish(claim, Outcome.success(), STATE))
+    own = await queued.database.pool.fetchval(FLUSH_ROWS, [claim.run_id], [claim.token], *rows.parameters())
+    assert own == [claim.run_id]
+    assert not finishing.done()
+    ledger.landed()
+    assert (await finishing).held
+    assert await queued.one("SELECT count(*) FROM checkpoint_writes") == 1
 
 
 async def test_one_run_that_the_database_refuses_fails_alone(queued: QueueWorld) -> None:
@@ -396,7 +477,7 @@ class Storm:
         return self.rng.sample(list(self.mine.values()), min(6, len(self.mine)))
 
     async def flush(self) -> None:
-        some = self.some()
+        some = list({claim.run_id: claim for claim in self.some()}.values())
         rows = Rows(writes=[write(claim, str(uuid4())) for claim in some])
         own = await self.world.database.pool.fetchval(
             FLUSH_ROWS, [c.run_id for c in some], [c.token for c in some], *rows.parameters()

@@ -30,6 +30,8 @@ __all__ = ["Database", "HotStatement", "Sizes", "open_database"]
 _NIL = UUID(int=0)
 _WAIT_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
+_HOT_SECONDS = 30.0
+_COLD_SECONDS = 120.0
 
 HotStatement = tuple[str, tuple[Any, ...]]
 """A statement and arguments with which it does nothing."""
@@ -93,6 +95,7 @@ def _hot_statements() -> list[HotStatement]:
         (sql["open_run"], alone),
         (sql["open_runs"], ((),) * 14),
         (sql["close_runs"], (*((),) * 11, *nothing)),
+        (sql["claim"], ((), lease, False)),
         (sql["heartbeat"], ((), (), lease)),
         (FLUSH_ROWS, ((), (), *nothing)),
         ("SELECT * FROM heddle.latest_checkpoint($1)", ("",)),
@@ -117,7 +120,7 @@ async def _open_pool(
     }
     try:
         return await asyncpg.create_pool(
-            **{"timeout": _CONNECT_SECONDS, **arguments},
+            **{"timeout": _CONNECT_SECONDS, "command_timeout": _HOT_SECONDS, **arguments},
             min_size=size,
             max_size=size,
             # A connection stays: its plans are what makes it hot.
@@ -146,6 +149,7 @@ def _open_engine(dsn: Address, size: int, statement_cache: bool, application_nam
         pool_timeout=_WAIT_SECONDS,
         connect_args={
             "timeout": _CONNECT_SECONDS,
+            "command_timeout": _COLD_SECONDS,
             "server_settings": {**settings, "application_name": application_name},
             **cache,
         },

@@ -9,7 +9,7 @@ import asyncpg
 
 from heddle_core.domain.errors import Unavailable
 
-__all__ = ["is_transient", "place", "unavailable", "unreachable"]
+__all__ = ["is_connection_lost", "is_transient", "place", "unavailable", "unreachable"]
 
 _TRANSIENT = (
     asyncpg.PostgresConnectionError,
@@ -29,6 +29,13 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ValueError):  # asyncpg's own DataError is an InterfaceError too: a bad argument stays bad
         return False
     return isinstance(error, _TRANSIENT)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """True when the connection is gone, and with it probably every other one to the same server."""
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, asyncpg.PostgresConnectionError) or error.sqlstate in ("57P01", "57P02", "57P03")
+    return is_transient(error) and not isinstance(error, TimeoutError)
 
 
 def unavailable(error: BaseException) -> Unavailable:

@@ -23,6 +23,7 @@ from heddle_core.ports.run_queue import Claim, Finished
 from heddle_server.storage.failures import is_transient, unavailable
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.named_sql import statements
+from heddle_server.storage.repeating import prepare_to_repeat
 from heddle_server.storage.rows import Rows
 from heddle_server.storage.together import Together, Waiting, Writes
 
@@ -67,6 +68,13 @@ class RunCloser:
             raise
 
     async def _send(self, group: Sequence[Waiting[_Closing, Finished]]) -> None:
+        # Rows are known by their run. A claim that was lost and the one that followed it must not meet in a statement,
+        # or the fence would let the first one's rows in with the second's.
+        by_run = {waiting.ask.claim.run_id: waiting for waiting in group}
+        if len(by_run) < len(group):
+            for waiting in group:
+                await self._send([waiting])
+            return
         group = sorted(group, key=lambda waiting: waiting.ask.claim.thread_id)
         try:
             finished = await self._write([waiting.ask for waiting in group])
@@ -99,8 +107,7 @@ class RunCloser:
         try:
             return _answers(closings, await self._pool.fetch(_SQL["close_runs"], *arguments))
         except Exception as error:
-            if not is_transient(error):
-                raise
+            await prepare_to_repeat(self._pool, error)
         try:
             answers = _answers(closings, await self._pool.fetch(_SQL["close_runs"], *arguments))
             lost = [closing for closing in closings if not answers[closing.claim.run_id].held]

@@ -25,9 +25,9 @@ from heddle_core.domain.ids import RunId
 from heddle_core.domain.run import CancelAction, IfNotExists, NewRun, Outcome, Run, RunKwargs, RunStatus
 from heddle_core.domain.thread import StateSummary
 from heddle_core.ports.run_queue import Beat, Claim, Claimed, Finished, NotOpened
-from heddle_server.storage.failures import is_transient, unavailable
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.named_sql import statements
+from heddle_server.storage.repeating import fetch
 from heddle_server.storage.run_closing import RunCloser
 from heddle_server.storage.run_codec import asked_checkpoint, decode_kwargs, encode_kwargs
 from heddle_server.storage.run_record import encoded, run_of
@@ -84,7 +84,7 @@ class PostgresRunQueue:
         if not claims:
             return ()
         ids, tokens = [claim.run_id for claim in claims], [claim.token for claim in claims]
-        rows = await asyncio.shield(self._writes.start(self._fetch(_SQL["heartbeat"], ids, tokens, lease)))
+        rows = await asyncio.shield(self._writes.start(fetch(self._pool, _SQL["heartbeat"], ids, tokens, lease)))
         held = {row["run_id"]: row["cancel_action"] for row in rows}
         return [
             Beat(held=True, cancel=CancelAction(action) if (action := held[run_id]) else None)
@@ -97,7 +97,7 @@ class PostgresRunQueue:
         return await asyncio.shield(self._writes.start(self._closer.finish(claim, outcome, state)))
 
     async def reap(self, *, max_attempts: int, limit: int = 100) -> Sequence[RunId]:
-        rows = await asyncio.shield(self._writes.start(self._fetch(_SQL["reap"], max_attempts, limit)))
+        rows = await asyncio.shield(self._writes.start(fetch(self._pool, _SQL["reap"], max_attempts, limit)))
         return [RunId(row[0]) for row in rows]
 
     async def _owned(self, work: asyncio.Future[_T], hand_back: Callable[[_T], None]) -> _T:
@@ -124,20 +124,6 @@ class PostgresRunQueue:
         except HeddleError as problem:  # its lease will lapse, and the sweeper gives it back
             _log.warning("run_not_released", extra={"run_id": str(claim.run_id), "problem": problem.message})
 
-    async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Send a statement that may be repeated: once more after a broken connection, then it is `Unavailable`."""
-        try:
-            return await self._pool.fetch(statement, *arguments)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-        try:
-            return await self._pool.fetch(statement, *arguments)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            raise unavailable(error) from error
-
     async def _send_opens(self, group: Sequence[Waiting[_Opening, Claim | NotOpened]]) -> None:
         if len(group) == 1:
             await self._open_alone(group[0])
@@ -145,7 +131,7 @@ class PostgresRunQueue:
         group = sorted(group, key=lambda waiting: waiting.ask.new.thread_id)
         columns = zip(*(waiting.ask.arguments for waiting in group), strict=True)
         try:
-            rows = await self._fetch(_SQL["open_runs"], *columns)
+            rows = await fetch(self._pool, _SQL["open_runs"], *columns)
         except (asyncpg.PostgresError, ValueError):
             # Something in one of them is refused by the database: only its own caller is to hear of it.
             for waiting in group:
@@ -161,14 +147,14 @@ class PostgresRunQueue:
     async def _open_alone(self, waiting: Waiting[_Opening, Claim | NotOpened]) -> None:
         try:
             async with self._alone:
-                rows = await self._fetch(_SQL["open_run"], *waiting.ask.arguments)
+                rows = await fetch(self._pool, _SQL["open_run"], *waiting.ask.arguments)
             waiting.answer(_opened(waiting.ask, rows[0]))
         except Exception as error:  # it belongs to the caller, who raises it
             waiting.fail(error)
 
     async def _claim(self, free: int, lease: timedelta) -> Claimed:
-        # If the first try was committed and its answer lost, its runs come back when their leases lapse.
-        rows = await self._fetch(_SQL["claim"], [uuid4() for _ in range(free)], lease)
+        tokens = [uuid4() for _ in range(free)]
+        rows = await fetch(self._pool, _SQL["claim"], tokens, lease, False, again=(tokens, lease, True))
         *taken, last = rows
         due = last["next_due"]
         return Claimed(

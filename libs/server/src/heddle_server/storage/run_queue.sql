@@ -17,7 +17,7 @@ SELECT asked.place, o.*
                                asked.token, asked.lease, asked.base, true) o;
 
 -- name: claim
-SELECT * FROM heddle.claim_runs($1, $2);
+SELECT * FROM heddle.claim_runs($1, $2, $3);
 
 -- name: heartbeat
 -- Extend the leases of those who still hold their run; a missing id is lost. Rows are locked in id order first: an

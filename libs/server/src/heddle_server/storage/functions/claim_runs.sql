@@ -1,8 +1,9 @@
 -- Take due pending runs, one per entry of p_tokens at most: the oldest of each thread, none whose thread has a running
 -- run. Threads that somebody holds are passed over, so this never waits for one and never meets an open half-way.
 -- What is decided about a thread is decided by a second look, taken after its row was locked.
+-- p_again: the answer to an earlier call with these tokens was lost; what that one took is returned again.
 -- The last row has no run id; its `next_due` is the time until the next delayed run is due.
-CREATE OR REPLACE FUNCTION heddle.claim_runs(p_tokens uuid[], p_lease interval)
+CREATE OR REPLACE FUNCTION heddle.claim_runs(p_tokens uuid[], p_lease interval, p_again boolean)
 RETURNS TABLE (
     run_id uuid, thread_id uuid, assistant_id uuid, graph_id text, created_at timestamptz, updated_at timestamptz,
     metadata text, kwargs text, multitask_strategy text, resumable boolean, ephemeral boolean, attempt integer,
@@ -19,19 +20,25 @@ DECLARE
     threads uuid[];
     taken uuid[];
 BEGIN
+    IF p_again THEN
+        SELECT array_agg(r.run_id) INTO taken
+          FROM heddle.run r WHERE r.status = 'running' AND r.lease_token = ANY (p_tokens);
+    END IF;
     -- The oldest due run of every thread without a running one, oldest first.
-    SELECT array_agg(found.thread_id) INTO threads FROM (
-        SELECT t.thread_id
-          FROM heddle.run r JOIN heddle.thread t ON t.thread_id = r.thread_id
-         WHERE r.status = 'pending' AND r.created_at <= moment
-           AND NOT EXISTS (SELECT FROM heddle.run busy
-                            WHERE busy.thread_id = r.thread_id AND busy.status = 'running')
-           AND NOT EXISTS (SELECT FROM heddle.run older
-                            WHERE older.thread_id = r.thread_id AND older.status = 'pending'
-                              AND (older.created_at, older.run_id) < (r.created_at, r.run_id))
-         ORDER BY r.created_at
-         LIMIT cardinality(p_tokens)
-           FOR NO KEY UPDATE OF t SKIP LOCKED) found;
+    IF taken IS NULL THEN
+        SELECT array_agg(found.thread_id) INTO threads FROM (
+            SELECT t.thread_id
+              FROM heddle.run r JOIN heddle.thread t ON t.thread_id = r.thread_id
+             WHERE r.status = 'pending' AND r.created_at <= moment
+               AND NOT EXISTS (SELECT FROM heddle.run busy
+                                WHERE busy.thread_id = r.thread_id AND busy.status = 'running')
+               AND NOT EXISTS (SELECT FROM heddle.run older
+                                WHERE older.thread_id = r.thread_id AND older.status = 'pending'
+                                  AND (older.created_at, older.run_id) < (r.created_at, r.run_id))
+             ORDER BY r.created_at
+             LIMIT cardinality(p_tokens)
+               FOR NO KEY UPDATE OF t SKIP LOCKED) found;
+    END IF;
 
     IF threads IS NOT NULL THEN
         WITH head AS (

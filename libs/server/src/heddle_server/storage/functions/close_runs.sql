@@ -4,6 +4,7 @@
 --   p_saw_state: values, interrupts, has_next are what the run's last checkpoint shows; else the thread keeps its own.
 --   p_resting: the thread's status once it is idle; NULL: what its last known checkpoint says.
 -- A run that was asked to stop and is given back instead ends by that request: nobody is to start it again.
+-- A run id may come only once: rows are known by their run, so two claims of one run must not share a call.
 -- Lock order: threads by id, runs by id, checkpoint tables.
 CREATE OR REPLACE FUNCTION heddle.close_runs(
     p_runs uuid[], p_threads uuid[], p_tokens uuid[], p_kinds text[], p_errors text[], p_heads text[],
@@ -49,9 +50,10 @@ BEGIN
                     WHEN r.cancel_action = 'rollback' THEN 'rolled_back' ELSE 'interrupted' END AS kind,
                closing.error::jsonb AS error, closing.head, closing.saw_state, closing.state_values::jsonb AS values,
                closing.interrupts::jsonb AS interrupts, closing.has_next, closing.resting
-          FROM unnest(p_runs, p_kinds, p_errors, p_heads, p_saw_state, p_values, p_interrupts, p_has_next, p_resting)
-               AS closing(run_id, kind, error, head, saw_state, state_values, interrupts, has_next, resting)
-          JOIN heddle.run r ON r.run_id = closing.run_id
+          FROM unnest(p_runs, p_tokens, p_kinds, p_errors, p_heads, p_saw_state, p_values, p_interrupts, p_has_next,
+                      p_resting)
+               AS closing(run_id, token, kind, error, head, saw_state, state_values, interrupts, has_next, resting)
+          JOIN heddle.run r ON r.run_id = closing.run_id AND r.lease_token = closing.token
          WHERE r.run_id = ANY (own)
     LOOP
         IF ended.kind = 'released' THEN
