@@ -13,16 +13,18 @@ from typing import Annotated, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import UntrackedValue
 from langgraph.channels.delta import DeltaChannel
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send, StreamWriter, interrupt
 from langgraph_sdk.runtime import ServerRuntime
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 
@@ -404,3 +406,26 @@ def sign_in(state: Untracked) -> dict[str, Any]:
 
 
 untracked = line(sign_in, state=Untracked).compile()
+
+
+class Modelled(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+async def model_node(state: Modelled) -> dict[str, Any]:
+    return {"messages": [AIMessage("modelled")]}
+
+
+modelled = line(model_node, state=Modelled).compile()
+
+
+def ask_in_chat(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage(interrupt("well?"))]}
+
+
+half_builder = StateGraph(MessagesState)
+half_builder.add_node("agent", _chat(ScriptedModel()))
+half_builder.add_node("ask", ask_in_chat)
+half_builder.add_edge(START, "agent")
+half_builder.add_edge(START, "ask")
+half = half_builder.compile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping
@@ -44,14 +45,15 @@ class Catalog:
 
     async def schemas(self, graph_id: str, config: JsonObject) -> Encoded:
         async def describe(graph: Graph) -> Encoded:
-            return encode({"graph_id": graph_id, **_schemas(graph)})
+            # Building the schema of a message state takes tenths of a second.
+            return encode({"graph_id": graph_id, **await asyncio.to_thread(_schemas, graph)})
 
         return cast(Encoded, await self._answer(("schemas", graph_id), graph_id, config, describe))
 
     async def subgraphs(self, graph_id: str, config: JsonObject, namespace: str | None, *, recurse: bool) -> Encoded:
         async def describe(graph: Graph) -> Encoded:
             found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
-            return encode({name: _schemas(subgraph) async for name, subgraph in found})
+            return encode({name: await asyncio.to_thread(_schemas, subgraph) async for name, subgraph in found})
 
         key = ("subgraphs", graph_id, namespace, recurse)
         return cast(Encoded, await self._answer(key, graph_id, config, describe))

@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
+from heddle_core.domain.errors import InvalidRequest
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import NodeNames
 from heddle_core.ports.run_queue import Claim
@@ -172,5 +173,7 @@ def _goto(goto: Any) -> Any:
     if isinstance(goto, list):
         return [_goto(one) for one in goto]
     if isinstance(goto, dict):
+        if not isinstance(goto.get("node"), str):
+            raise InvalidRequest("must be a node's name or {node, input}", field="command.goto")
         return Send(goto["node"], goto.get("input"))
     return goto or ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import structlog
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
 from langgraph.types import StateUpdate as GraphUpdate
 
 from heddle_core.domain.errors import BadRequest, HeddleError
@@ -20,6 +21,7 @@ from heddle_server.graphs.guests import outside_any_graph
 from heddle_server.graphs.loader import Graph, GraphLoader
 from heddle_server.graphs.run_call import CLAIM_KEY, position, to_command
 from heddle_server.graphs.snapshots import summary, thread_state
+from heddle_server.graphs.state_views import NeedsObjects, view_of
 from heddle_server.graphs.stream_events import reference
 
 log = structlog.get_logger(__name__)
@@ -34,13 +36,13 @@ class ThreadStates:
 
     async def get(self, graph: ThreadGraph, checkpoint: JsonObject | None, *, subgraphs: bool) -> Encoded:
         async with self._opened(graph, Access.READ) as opened:
-            snapshot = await opened.aget_state(_config(graph, position(checkpoint)), subgraphs=subgraphs)
+            snapshot = await _snapshot(opened, _config(graph, position(checkpoint)), subgraphs=subgraphs)
             return encode(thread_state(snapshot))
 
     async def output(self, graph: ThreadGraph, checkpoint_id: str) -> Encoded:
         """What `wait` answered for a run that ended at this root checkpoint; `{}` when it is gone."""
         async with self._opened(graph, Access.READ) as opened:
-            snapshot = await opened.aget_state(_config(graph, {"checkpoint_id": checkpoint_id}))
+            snapshot = await _snapshot(opened, _config(graph, {"checkpoint_id": checkpoint_id}))
             values = snapshot.values
             if snapshot.interrupts and isinstance(values, dict):
                 values = {**values, INTERRUPT: snapshot.interrupts}
@@ -57,10 +59,9 @@ class ThreadStates:
     ) -> Encoded:
         where = position(checkpoint)
         async with self._opened(graph, Access.READ) as opened:
-            rows = opened.aget_state_history(
-                _config(graph, where), filter=metadata, before=_before(graph, before, where), limit=limit
-            )
-            return encode([thread_state(snapshot) async for snapshot in rows])
+            config = _config(graph, where)
+            bounds = {"filter": metadata, "before": _before(graph, before, where), "limit": limit}
+            return encode([thread_state(snapshot) for snapshot in await _snapshots(opened, config, bounds)])
 
     async def update(
         self, graph: ThreadGraph, checkpoint: JsonObject | None, updates: Sequence[Sequence[StateUpdate]]
@@ -87,6 +88,38 @@ class ThreadStates:
             config = cast(RunnableConfig, {**graph.config, **_config(graph, {})})
             async with self._loader.get_graph(graph.graph_id, config, access) as made:
                 yield made
+
+
+async def _snapshot(graph: Graph, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
+    if not subgraphs and (view := _view(graph, config)) is not None:
+        with _falling_back():
+            return await view.aget_state(config)
+    return await graph.aget_state(config, subgraphs=subgraphs)
+
+
+async def _snapshots(graph: Graph, config: RunnableConfig, bounds: dict[str, Any]) -> list[StateSnapshot]:
+    if (view := _view(graph, config)) is not None:
+        with _falling_back():
+            return [snapshot async for snapshot in view.aget_state_history(config, **bounds)]
+    return [snapshot async for snapshot in graph.aget_state_history(config, **bounds)]
+
+
+def _view(graph: Graph, config: RunnableConfig) -> Graph | None:
+    """A quicker way to read root states, where there is one."""
+    return None if config["configurable"]["checkpoint_ns"] else view_of(graph)
+
+
+@contextmanager
+def _falling_back() -> Iterator[None]:
+    """What a view cannot read is read with the graph itself, which then has the last word."""
+    try:
+        yield
+    except NeedsObjects:
+        pass
+    except HeddleError:
+        raise
+    except Exception as problem:  # the guest's state classes may not take plain dicts
+        log.debug("state_view_failed", problem=type(problem).__name__)
 
 
 async def _write(graph: Graph, config: RunnableConfig, steps: list[list[GraphUpdate]]) -> RunnableConfig:
