@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import BadRequest, InvalidRequest
@@ -17,6 +26,9 @@ from heddle_core.usecases.run_commands import StartRun
 from heddle_server.http.schemas.wire import Body
 
 TEN_YEARS = 10 * 366 * 24 * 3600.0
+
+ASSISTANT_REF = "assistant-ref"
+"""The format of fields that hold an assistant id or a graph's name; what names there are is known at run time."""
 
 
 class Send(Body):
@@ -99,7 +111,7 @@ class RunCreate(Body):
     not_yet: ClassVar[frozenset[str]] = frozenset({"webhook"})
     nul_in: ClassVar[frozenset[str]] = frozenset({"input", "command", "context"})
 
-    assistant_id: Annotated[StrictStr, Field(min_length=1, description="An assistant id or the name of a graph.")]
+    assistant_id: Annotated[StrictStr, Field(min_length=1, json_schema_extra={"format": ASSISTANT_REF})]
     input: Any = None
     command: Command | None = None
     checkpoint: Checkpoint | None = None
@@ -190,6 +202,29 @@ def _node_names(given: Literal["*"] | list[str] | None) -> NodeNames | None:
 
 class RunsCancel(Body):
     """Which runs to cancel: all of a status, or the named ones of a thread."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["status"],
+                    "properties": {
+                        "status": {"type": "string"},
+                        "thread_id": {"type": "null"},
+                        "run_ids": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["thread_id", "run_ids"],
+                    "properties": {
+                        "status": {"type": "null"},
+                        "thread_id": {"type": "string"},
+                        "run_ids": {"type": "array"},
+                    },
+                },
+            ]
+        }
+    )
 
     status: Literal["pending", "running", "all"] | None = None
     thread_id: UUID | None = None
