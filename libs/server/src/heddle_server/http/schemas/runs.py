@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -42,16 +41,8 @@ class Send(Body):
 
 Target = TypeAliasType("Target", StrictStr | Send)
 Goto = TypeAliasType("Goto", StrictStr | Send | list[Target])
-Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
-
-
-def _named_pairs(pairs: list[list[Any]]) -> list[list[Any]]:
-    if not all(isinstance(name, str) for name, _ in pairs):
-        raise ValueError("must be an object or a list of [key, value] pairs")
-    return pairs
-
-
-StateUpdate = TypeAliasType("StateUpdate", dict[str, Any] | Annotated[list[Pair], AfterValidator(_named_pairs)])
+Pair = tuple[StrictStr, Any]
+StateUpdate = TypeAliasType("StateUpdate", dict[str, Any] | list[Pair])
 
 
 class Command(Body):
@@ -191,7 +182,7 @@ def _given(body: Body) -> JsonObject:
 def _plain(value: Json) -> Json:
     if isinstance(value, Send):
         return {"node": value.node, "input": value.input}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
 
