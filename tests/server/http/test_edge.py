@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
@@ -177,3 +179,18 @@ async def test_a_database_that_is_away_is_503_with_retry_after(world: World) -> 
         assert (answer.status_code, answer.json()) == (503, {"detail": "the database does not answer"})
         assert answer.headers["retry-after"] == "1"
     assert (await world.client.get("/ok")).json() == {"ok": True}
+
+
+async def test_what_the_server_needs_is_started_before_the_first_request_and_stopped_after_the_last() -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        seen.append("started")
+        yield
+        seen.append("stopped")
+
+    async with serving(HttpOptions(lifespan=lifespan)) as world:
+        await world.client.get("/ok")
+        assert seen == ["started"]
+    assert seen == ["started", "stopped"]

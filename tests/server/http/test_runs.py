@@ -14,7 +14,6 @@ from heddle_core.domain.run import CancelAction, Durability, IfNotExists, RunSta
 from heddle_server.http.options import HeaderRules, HttpOptions
 from tests.server.http.world import ASSISTANT, World, serving
 
-
 NOBODY = UUID("00000000-0000-7000-8000-000000000001")
 
 

@@ -127,6 +127,8 @@ async def test_unions_in_the_description_have_names(world: World) -> None:
             members = [m for m in part.get("anyOf", ()) if m != {"type": "null"}]
             assert len(members) < 2, (name, field)
     fields = document["components"]["schemas"]["RunCreate"]["properties"]
+    assert fields["assistant_id"] == {"$ref": "#/components/schemas/AssistantRef"}
+    assert document["components"]["schemas"]["AssistantRef"]["anyOf"][1]["enum"] == ["agent"]
     assert {"$ref": "#/components/schemas/StreamModes"} in fields["stream_mode"]["anyOf"]
     assert {"type": "null"} in fields["metadata"]["anyOf"]
 

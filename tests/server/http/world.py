@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -28,6 +28,7 @@ from heddle_core.domain.run import CancelAction, IfNotExists, NewRun, Run, RunKw
 from heddle_core.domain.thread import Page
 from heddle_core.memory.event_log import Bounds, MemoryEventLog
 from heddle_core.ports.event_log import EventWriter
+from heddle_core.ports.graph_runtime import GraphInfo
 from heddle_core.ports.run_queue import Claim, NotOpened
 from heddle_core.ports.signals import Signal
 from heddle_core.usecases.context import Limits, Ports
@@ -244,7 +245,9 @@ class Local:
         return True
 
 
-class NoCatalog:
+class OneGraph:
+    graphs: ClassVar = {"agent": GraphInfo(graph_id="agent", description=None)}
+
     async def node_names(self, graph_id: str, config: JsonObject) -> frozenset[str] | None:
         return frozenset({"work"})
 
@@ -264,7 +267,7 @@ class World:
             log=self.log,
             signals=unused,
             states=unused,
-            catalog=cast(Any, NoCatalog()),
+            catalog=cast(Any, OneGraph()),
             local=Local(self),
             clock=unused,
             limits=LIMITS,

@@ -76,11 +76,16 @@ class _Api(FastAPI):
         table = RouteTable(routes, mount_prefix=options.mount_prefix)
         super().__init__(title="Heddle", routes=[table], openapi_url=None, redirect_slashes=False, lifespan=lifespan)
         self._described = routes
+        self._described_graphs: tuple[str, ...] = ()
         self._mount_prefix = options.mount_prefix
 
     def openapi(self) -> Schema:
-        if self.openapi_schema is None:
-            self.openapi_schema = describe(self._described, version=API_LEVEL, mount_prefix=self._mount_prefix)
+        graphs = tuple(sorted(self.state.ports.catalog.graphs))
+        if self.openapi_schema is None or graphs != self._described_graphs:
+            self._described_graphs = graphs
+            self.openapi_schema = describe(
+                self._described, version=API_LEVEL, mount_prefix=self._mount_prefix, graphs=graphs
+            )
         return self.openapi_schema
 
 

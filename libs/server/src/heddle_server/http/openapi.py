@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from heddle_server.http.schemas.answers import Error
+from heddle_server.http.schemas.runs import ASSISTANT_REF
 
 Schema = dict[str, Any]
 
@@ -46,7 +47,7 @@ def with_common_errors(route: APIRoute) -> dict[int | str, dict[str, Any]]:
     return told
 
 
-def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str) -> Schema:
+def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str, graphs: Sequence[str]) -> Schema:
     document = get_openapi(
         title="Heddle",
         version=version,
@@ -58,9 +59,13 @@ def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str) -> 
     schemas: dict[str, Schema] = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    schemas["AssistantRef"] = _assistant_ref(graphs)
     for name, schema in list(schemas.items()):
         for field, part in schema.get("properties", {}).items():
-            schema["properties"][field] = _named(part, name + _camel(field), schemas)
+            if part.get("format") == ASSISTANT_REF:
+                schema["properties"][field] = {"$ref": "#/components/schemas/AssistantRef"}
+            else:
+                schema["properties"][field] = _named(part, name + _camel(field), schemas)
     for operation in _operations(document):
         stem = _camel(operation["operationId"])
         for parameter in operation.get("parameters", ()):
@@ -68,6 +73,13 @@ def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str) -> 
         for content in operation.get("requestBody", {}).get("content", {}).values():
             _allow_nulls(content["schema"], schemas, set())
     return document
+
+
+def _assistant_ref(graphs: Sequence[str]) -> Schema:
+    members: list[Schema] = [{"type": "string", "format": "uuid"}]
+    if graphs:
+        members.append({"type": "string", "enum": list(graphs)})
+    return {"title": "AssistantRef", "description": "An assistant id, or the name of a graph.", "anyOf": members}
 
 
 def _present(schema: Schema) -> Schema:

@@ -10,7 +10,7 @@ from heddle_core.usecases import runs
 from heddle_core.usecases.run_commands import Attached
 from heddle_server.http.answers import fragment
 from heddle_server.http.caller import Caller
-from heddle_server.http.schemas.answers import RunAnswer, RunOutput
+from heddle_server.http.schemas.answers import RunAnswer, RunOutput, StreamEvent
 from heddle_server.http.streams.live import OnGone, forgiving
 
 RunField = Literal[
@@ -74,7 +74,7 @@ RUN: dict[int | str, dict[str, Any]] = {
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `metadata` first, then one event per item of the stream modes asked for.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": StreamEvent.model_json_schema()}},
         "headers": _PLACES,
     }
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from heddle_core.domain.errors import BadRequest, InvalidRequest, NotFound
 from heddle_core.domain.events import StreamMode
@@ -54,8 +54,10 @@ def _page_number(name: str, least: int, most: int) -> BeforeValidator:
 Limit = Annotated[int, Query(ge=1, le=1000), _page_number("limit", 1, 1000)]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1), _page_number("offset", 0, 2**31 - 1)]
 LastEventId = Annotated[str | None, Header(alias="last-event-id", description="Go on after this event; `-1`: all.")]
+_MODE = "|".join(StreamMode)
+ModeNames = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^({_MODE})(,({_MODE}))*$"})]
 StreamModeQuery = Annotated[
-    list[str] | None, Query(description="Show only these modes: repeated, `a,b` or a JSON list.")
+    list[ModeNames] | None, Query(description="Show only these modes: repeated, `a,b` or a JSON list.")
 ]
 CancelOnDisconnect = Annotated[bool, Query(description="Cancel the run when this client goes away.")]
 
@@ -183,7 +185,7 @@ def shown_modes(given: list[str] | None) -> frozenset[StreamMode] | None:
     for text in given:
         names += _json_names(text) if text.startswith("[") else text.split(",")
     try:
-        return frozenset(StreamMode(name.strip()) for name in names if name.strip()) or None
+        return frozenset(StreamMode(name.strip()) for name in names)
     except ValueError as error:
         modes = ", ".join(StreamMode)
         raise InvalidRequest(f"{error}; the modes are {modes}", field="query.stream_mode") from None

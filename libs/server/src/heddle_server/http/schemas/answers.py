@@ -63,6 +63,14 @@ RunOutput = TypeAliasType("RunOutput", Any)
 """The output of the graph; with `__interrupt__` when it paused, `__error__` when it failed."""
 
 
+class StreamEvent(BaseModel):
+    """One event of a stream. `data` is JSON text; `id` is there only for resumable runs."""
+
+    event: str
+    data: str
+    id: str = ""
+
+
 class Empty(BaseModel):
     """An object without fields."""
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 from typing_extensions import TypeAliasType
 
 from heddle_core.domain.errors import BadRequest, InvalidRequest
@@ -17,6 +25,9 @@ from heddle_core.usecases.run_commands import StartRun
 from heddle_server.http.schemas.wire import Body
 
 TEN_YEARS = 10 * 366 * 24 * 3600.0
+
+ASSISTANT_REF = "assistant-ref"
+"""The format of fields that hold an assistant id or a graph's name; what names there are is known at run time."""
 
 
 class Send(Body):
@@ -30,16 +41,8 @@ class Send(Body):
 
 Target = TypeAliasType("Target", StrictStr | Send)
 Goto = TypeAliasType("Goto", StrictStr | Send | list[Target])
-Pair = Annotated[list[Any], Field(min_length=2, max_length=2)]
-
-
-def _named_pairs(pairs: list[list[Any]]) -> list[list[Any]]:
-    if not all(isinstance(name, str) for name, _ in pairs):
-        raise ValueError("must be an object or a list of [key, value] pairs")
-    return pairs
-
-
-StateUpdate = TypeAliasType("StateUpdate", dict[str, Any] | Annotated[list[Pair], AfterValidator(_named_pairs)])
+Pair = tuple[StrictStr, Any]
+StateUpdate = TypeAliasType("StateUpdate", dict[str, Any] | list[Pair])
 
 
 class Command(Body):
@@ -99,7 +102,7 @@ class RunCreate(Body):
     not_yet: ClassVar[frozenset[str]] = frozenset({"webhook"})
     nul_in: ClassVar[frozenset[str]] = frozenset({"input", "command", "context"})
 
-    assistant_id: Annotated[StrictStr, Field(min_length=1, description="An assistant id or the name of a graph.")]
+    assistant_id: Annotated[StrictStr, Field(min_length=1, json_schema_extra={"format": ASSISTANT_REF})]
     input: Any = None
     command: Command | None = None
     checkpoint: Checkpoint | None = None
@@ -179,7 +182,7 @@ def _given(body: Body) -> JsonObject:
 def _plain(value: Json) -> Json:
     if isinstance(value, Send):
         return {"node": value.node, "input": value.input}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
 
@@ -190,6 +193,29 @@ def _node_names(given: Literal["*"] | list[str] | None) -> NodeNames | None:
 
 class RunsCancel(Body):
     """Which runs to cancel: all of a status, or the named ones of a thread."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["status"],
+                    "properties": {
+                        "status": {"type": "string"},
+                        "thread_id": {"type": "null"},
+                        "run_ids": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["thread_id", "run_ids"],
+                    "properties": {
+                        "status": {"type": "null"},
+                        "thread_id": {"type": "string"},
+                        "run_ids": {"type": "array"},
+                    },
+                },
+            ]
+        }
+    )
 
     status: Literal["pending", "running", "all"] | None = None
     thread_id: UUID | None = None
