@@ -188,6 +188,9 @@ class OneAssistant:
     async def reload(self, assistant_id: AssistantId) -> Assistant:
         return AN_ASSISTANT
 
+    def invalidate(self, assistant_id: AssistantId) -> None:
+        raise NotImplementedError
+
 
 @dataclass
 class Playing:

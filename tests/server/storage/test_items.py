@@ -87,6 +87,15 @@ async def test_a_prefix_is_whole_labels_in_any_collation(world: World) -> None:
     assert len(await found(world, (), {})) == 8
 
 
+async def test_the_schema_orders_addresses_by_code_point_whatever_the_database_does(world: World) -> None:
+    """The embedded database sorts like this anyway; one that does not needs the columns to say so."""
+    collations = await world.execute(
+        "SELECT attname, collname FROM pg_attribute JOIN pg_collation c ON c.oid = attcollation"
+        " WHERE attrelid = 'heddle.item'::regclass AND attname IN ('namespace', 'key')"
+    )
+    assert {tuple(row) for row in collations} == {("namespace", "C"), ("key", "C")}
+
+
 VALUES: list[tuple[str, JsonObject]] = [
     ("nine", {"n": 9}),
     ("ten", {"n": 10}),

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from langgraph_sdk.client import LangGraphClient
 
 from heddle_core.domain.ids import AssistantId, system_assistant_id
 from heddle_core.domain.run import CancelAction, RunStatus
@@ -137,6 +138,22 @@ async def test_a_search_pages_with_the_exact_total(client: httpx.AsyncClient) ->
     assert (await client.post("/assistants/count", json={"graph_id": "simple"})).json() == 0
 
 
+async def test_the_official_client_manages_assistants(client: httpx.AsyncClient) -> None:
+    sdk = LangGraphClient(client).assistants
+    made = await sdk.create("agent", context={"n": 1}, metadata={"team": "x"}, name="one", description="d")
+    ref = made["assistant_id"]
+    assert (await sdk.update(ref, name="two"))["version"] == 2
+    assert [version["name"] for version in await sdk.get_versions(ref)] == ["two", "one"]
+    assert (await sdk.set_latest(ref, 1))["name"] == "one"
+    assert [found["assistant_id"] for found in await sdk.search(metadata={"team": "x"}, select=["assistant_id"])] == [
+        ref
+    ]
+    assert await sdk.count(name="ON") == 1
+    assert "nodes" in await sdk.get_graph(ref, xray=2)
+    await sdk.delete(ref, delete_threads=True)
+    assert await sdk.count() == 0
+
+
 async def test_each_graph_gets_its_assistant_once(client: httpx.AsyncClient, world: World) -> None:
     await asyncio.gather(*(ensure_system_assistants(world.ports) for _ in range(4)))
     path = f"/assistants/{system_assistant_id('agent')}"
@@ -254,7 +271,7 @@ async def test_an_assistant_of_a_graph_that_is_gone_can_be_renamed_but_not_drawn
     assert (await client.delete(path)).status_code == 204
 
 
-MISSING = str(uuid4())
+MISSING = "0b4c1c1e-7f6e-4a53-9a0e-3f5b7d1c9a11"
 BAD: list[tuple[str, str, Any, int]] = [
     ("GET", "/assistants/agent", None, 422),
     ("GET", "/assistants/%00", None, 422),
@@ -275,7 +292,8 @@ BAD: list[tuple[str, str, Any, int]] = [
     ("POST", "/assistants", {}, 422),
     ("POST", "/assistants", {"graph_id": 1}, 422),
     ("POST", "/assistants", {"graph_id": "nobody"}, 404),
-    ("POST", "/assistants", {"graph_id": "\x00" * 1000}, 404),
+    ("POST", "/assistants", {"graph_id": "\x00"}, 422),
+    ("POST", "/assistants", {"graph_id": "x" * 100_000}, 404),
     ("POST", "/assistants", {"graph_id": "agent", "assistant_id": "x"}, 422),
     ("POST", "/assistants", {"graph_id": "agent", "if_exists": "maybe"}, 422),
     ("POST", "/assistants", {"graph_id": "agent", "name": "\x00"}, 422),

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph_sdk.client import LangGraphClient
 
 from tests.support.assistant_world import client, postgres, world
 
@@ -102,6 +103,18 @@ async def test_the_longest_address_is_stored_and_found(client: httpx.AsyncClient
     assert [item["key"] for item in await search(client, namespace_prefix=namespace)] == [key]
 
 
+async def test_the_official_client_uses_the_store(client: httpx.AsyncClient) -> None:
+    sdk = LangGraphClient(client).store
+    await sdk.put_item(["users", "1"], "prefs", {"theme": "dark"})
+    item = await sdk.get_item(["users", "1"], "prefs")
+    assert (item["namespace"], item["key"], item["value"]) == (["users", "1"], "prefs", {"theme": "dark"})
+    found = await sdk.search_items(["users"], filter={"theme": "dark"})
+    assert [each["key"] for each in found["items"]] == ["prefs"]
+    assert await sdk.list_namespaces(prefix=["users"]) == {"namespaces": [["users", "1"]]}
+    await sdk.delete_item(["users", "1"], "prefs")
+    assert (await sdk.search_items([]))["items"] == []
+
+
 GOOD = {"namespace": ["a"], "key": "k", "value": {}}
 ITEMS, SEARCH, NAMESPACES = "/store/items", "/store/items/search", "/store/namespaces"
 BAD: list[tuple[str, str, Any, int, str]] = [
@@ -110,7 +123,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("PUT", ITEMS, {**GOOD, "namespace": ["a", ""]}, 422, "empty label"),
     ("PUT", ITEMS, {**GOOD, "namespace": ["a.b"]}, 422, "dot"),
     ("PUT", ITEMS, {**GOOD, "namespace": ["\x00"]}, 422, "NUL"),
-    ("PUT", ITEMS, {**GOOD, "namespace": ["\ud800"]}, 422, "surrogates"),
+    ("PUT", ITEMS, {**GOOD, "namespace": ["\ud800"]}, 422, "surrogate"),
     ("PUT", ITEMS, {**GOOD, "namespace": ["a"] * 65}, 422, "64 labels"),
     ("PUT", ITEMS, {**GOOD, "namespace": ["a" * 1025]}, 422, "1024 bytes"),
     ("PUT", ITEMS, {**GOOD, "namespace": ["a"] * 100_000}, 422, "64 labels"),
@@ -121,9 +134,9 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("PUT", ITEMS, {**GOOD, "key": "ü" * 1_000_000}, 422, "1024 bytes"),
     ("PUT", ITEMS, {**GOOD, "key": "\x00"}, 422, "NUL"),
     ("PUT", ITEMS, {**GOOD, "key": 1}, 422, "key"),
-    ("PUT", ITEMS, {**GOOD, "value": {"a": ["\x00"]}}, 422, "value: .*NUL"),
-    ("PUT", ITEMS, {**GOOD, "value": {"a\x00": 1}}, 422, "value: .*NUL"),
-    ("PUT", ITEMS, {**GOOD, "value": {"a": "\ud800"}}, 422, "value: .*surrogates"),
+    ("PUT", ITEMS, {**GOOD, "value": {"a": ["\x00"]}}, 422, "NUL"),
+    ("PUT", ITEMS, {**GOOD, "value": {"a\x00": 1}}, 422, "NUL"),
+    ("PUT", ITEMS, {**GOOD, "value": {"a": "\ud800"}}, 422, "surrogate"),
     ("PUT", ITEMS, {**GOOD, "value": {"a": 10**40}}, 422, "64 bits"),
     ("PUT", ITEMS, {**GOOD, "value": {"a": float("nan")}}, 422, "NaN"),
     ("PUT", ITEMS, {**GOOD, "value": [1]}, 422, "value"),
@@ -146,7 +159,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("POST", SEARCH, {"limit": 1001}, 422, "limit"),
     ("POST", SEARCH, {"limit": "5"}, 422, "limit"),
     ("POST", SEARCH, {"offset": -1}, 422, "offset"),
-    ("POST", SEARCH, {"offset": 2**70}, 422, "offset"),
+    ("POST", SEARCH, {"offset": 2**62}, 422, "offset"),
     ("POST", SEARCH, {"filter": {"n": {"$near": 1}}}, 422, r"filter.n: \$near is not an operator"),
     ("POST", SEARCH, {"filter": {"n": {"$gt": {}}}}, 422, "number or a string"),
     ("POST", SEARCH, {"filter": {"\x00": 1}}, 422, "NUL"),
