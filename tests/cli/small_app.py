@@ -24,11 +24,13 @@ def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
     """Answers with what it was started with; drains like the real one: open streams end when it is told to."""
     draining = asyncio.Event()
     over = asyncio.Event()
+    idle = asyncio.Event()
+    idle.set()
 
     async def drain(seconds: float) -> None:
-        """A run that does not finish: it is ended when the time is over."""
+        """Wait for runs, which never finish here, and give them back when the time is over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.Event().wait(), seconds)
+            await asyncio.wait_for(idle.wait(), seconds)
         over.set()
 
     @asynccontextmanager
@@ -66,6 +68,7 @@ def create_app(settings: Settings, config: ProjectConfig) -> Starlette:
 
     async def run(_: Request) -> Response:
         async def words() -> AsyncIterator[str]:
+            idle.clear()
             yield "begun\n"
             await over.wait()
             yield "given back\n"

@@ -17,7 +17,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from heddle_server.dsn import Dsn
 
 _FOLDER = "HEDDLE_TEST_POSTGRES"  # set by the process that runs pytest, inherited by its xdist workers
 _ROOM = 2 * 1024**3
+_MIGRATED = "template_migrated"
 _numbers = itertools.count(1)
 
 
@@ -51,94 +51,89 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-class DatabaseServer:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Running]:
     """The server of this test run."""
+    with EmbeddedPostgres.start(Path(os.environ[_FOLDER]) / "pg", fast_unsafe=True) as running:
+        yield running
 
-    def __init__(self, running: Running) -> None:
-        self.running = running
 
-    def address(self, name: str) -> Dsn:
-        return self.running.address(name)
+@pytest.fixture
+def empty_database(postgres: Running) -> Iterator[Dsn]:
+    """A new database with nothing in it, dropped afterwards whoever is still connected."""
+    with_name = postgres.address(_create(postgres, "template0"))
+    yield with_name
+    _drop(postgres, with_name)
 
-    def create(self, like: str = "template0") -> Dsn:
-        """A new database like the template `like`."""
-        name = f"test_{os.getpid()}_{next(_numbers)}"
-        _run(self._admin(f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY = FILE_COPY'))
-        return self.address(name)
 
-    def drop(self, database: Dsn) -> None:
-        """Remove it, whoever is still connected."""
-        _run(self._admin(f'DROP DATABASE IF EXISTS "{database.database}" WITH (FORCE)'))
-
-    @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[str]:
-        """The URL of a new database for as long as the block lasts."""
-        made = self.create(self.migrated_template() if migrated else "template0")
-        try:
-            yield made.libpq_url()
-        finally:
-            self.drop(made)
-
-    def migrated_template(self) -> str:
-        """The name of a database with the server's own migrations, to copy from."""
-        from heddle_server.storage import migrate
-
-        return self.template("template_migrated", migrate.upgrade)
-
-    def template(self, name: str, fill: Callable[[Dsn], Coroutine[Any, Any, None]]) -> str:
-        """Make a database to copy from, once per test run: `fill` gets it empty and must leave no connection open."""
-        with open(self.running.data.with_name(f"{name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self._exists(name):
-                unfinished = f"{name}_unfinished"
-                _run(self._admin(f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)'))
-                _run(self._admin(f'CREATE DATABASE "{unfinished}" TEMPLATE template0'))
-                _run(fill(self.address(unfinished)))
-                _run(self._admin(f'ALTER DATABASE "{unfinished}" RENAME TO "{name}"'))
-        return name
-
-    def _exists(self, name: str) -> bool:
-        found: list[object] = []
-
-        async def look() -> None:
-            connection = await asyncpg.connect(**self.address("postgres").asyncpg_kwargs())
-            try:
-                found.append(await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name))
-            finally:
-                await connection.close()
-
-        _run(look())
-        return found == [1]
-
-    async def _admin(self, statement: str) -> None:
-        connection = await asyncpg.connect(**self.address("postgres").asyncpg_kwargs())
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+@pytest.fixture
+def database(postgres: Running, migrated_template: str) -> Iterator[Dsn]:
+    """A new database at the newest migration, dropped afterwards whoever is still connected."""
+    with_name = postgres.address(_create(postgres, migrated_template))
+    yield with_name
+    _drop(postgres, with_name)
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[DatabaseServer]:
-    """The server of this test run."""
-    with EmbeddedPostgres.start(Path(os.environ[_FOLDER]) / "pg", fast_unsafe=True) as running:
-        yield DatabaseServer(running)
+def migrated_template(postgres: Running) -> str:
+    """The name of a database with the server's own migrations, to copy from. Never connect to it."""
+    from heddle_server.storage import migrate
+
+    return template(postgres, _MIGRATED, migrate.upgrade)
 
 
-@pytest.fixture
-def empty_database(postgres: DatabaseServer) -> Iterator[Dsn]:
-    """A new database with nothing in it."""
-    made = postgres.create()
-    yield made
-    postgres.drop(made)
+def template(server: Running, name: str, fill: Callable[[Dsn], Coroutine[Any, Any, None]]) -> str:
+    """Make a database to copy from, once per test run: `fill` gets it empty and must leave no connection open."""
+    with open(server.data.with_name(f"{name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _exists(server, name):
+            unfinished = f"{name}_unfinished"
+            _run(_admin(server, f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)'))
+            _run(_admin(server, f'CREATE DATABASE "{unfinished}" TEMPLATE template0'))
+            _run(fill(server.address(unfinished)))
+            _run(_admin(server, f'ALTER DATABASE "{unfinished}" RENAME TO "{name}"'))
+    return name
 
 
-@pytest.fixture
-def database(postgres: DatabaseServer) -> Iterator[Dsn]:
-    """A new database at the newest migration."""
-    made = postgres.create(postgres.migrated_template())
-    yield made
-    postgres.drop(made)
+def copy_of(server: Running, name: str) -> Dsn:
+    """A new database like the template `name`. Drop it with `drop`, or leave it to the end of the run."""
+    return server.address(_create(server, name))
+
+
+def drop(server: Running, database: Dsn) -> None:
+    _drop(server, database)
+
+
+def _create(server: Running, like: str) -> str:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _run(_admin(server, f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY = FILE_COPY'))
+    return name
+
+
+def _drop(server: Running, database: Dsn) -> None:
+    _run(_admin(server, f'DROP DATABASE IF EXISTS "{database.database}" WITH (FORCE)'))
+
+
+def _exists(server: Running, name: str) -> bool:
+    found: list[object] = []
+
+    async def look() -> None:
+        connection = await asyncpg.connect(**server.address("postgres").asyncpg_kwargs())
+        try:
+            found.append(await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name))
+        finally:
+            await connection.close()
+
+    _run(look())
+    return found == [1]
+
+
+async def _admin(server: Running, statement: str) -> None:
+    connection = await asyncpg.connect(**server.address("postgres").asyncpg_kwargs())
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncpg
 
+from heddle_cli.postgres import Running
 from heddle_server.dsn import Dsn
-from tests.support.postgres_server import DatabaseServer
+from tests.support.postgres_server import copy_of, drop, template
 
 
 async def run(database: Dsn, statement: str) -> object:
@@ -16,7 +17,7 @@ async def run(database: Dsn, statement: str) -> object:
         await connection.close()
 
 
-async def names(server: DatabaseServer) -> object:
+async def names(server: Running) -> object:
     return await run(server.address("postgres"), "SELECT array_agg(datname::text) FROM pg_database")
 
 
@@ -29,29 +30,23 @@ async def test_what_one_test_left_the_next_does_not_see(empty_database: Dsn) -> 
     assert await run(empty_database, "SELECT to_regclass('litter') IS NULL")
 
 
-async def test_a_copy_has_what_its_template_has_and_goes_even_while_in_use(postgres: DatabaseServer) -> None:
+async def test_a_copy_has_what_its_template_has_and_goes_even_while_in_use(postgres: Running) -> None:
     filled: list[str] = []
 
     async def fill(database: Dsn) -> None:
         filled.append(str(database.database))
         await run(database, "CREATE TABLE furniture AS SELECT 42 AS answer")
 
-    postgres.template("template_furnished", fill)
-    postgres.template("template_furnished", fill)
+    template(postgres, "template_furnished", fill)
+    template(postgres, "template_furnished", fill)
     assert len(filled) <= 1  # another worker may have made it
-    copy = postgres.create("template_furnished")
+    copy = copy_of(postgres, "template_furnished")
     connection = await asyncpg.connect(**copy.asyncpg_kwargs())
     assert await connection.fetchval("SELECT answer FROM furniture") == 42
-    postgres.drop(copy)
+    drop(postgres, copy)
     connection.terminate()
     assert copy.database not in str(await names(postgres))
 
 
-async def test_the_server_of_the_tests_does_not_wait_for_the_disk(postgres: DatabaseServer) -> None:
-    assert await run(postgres.address("postgres"), "SHOW fsync") == "off"
-
-
-async def test_a_database_may_be_had_as_a_url_for_a_block(postgres: DatabaseServer) -> None:
-    with postgres.database(migrated=False) as url:
-        assert await run(Dsn.parse(url), "SELECT current_database()") == Dsn.parse(url).database
-    assert str(Dsn.parse(url).database) not in str(await names(postgres))
+async def test_the_server_of_the_tests_does_not_wait_for_the_disk(postgres: Running) -> None:
+    assert await run(postgres.address(), "SHOW fsync") == "off"

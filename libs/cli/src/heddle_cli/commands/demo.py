@@ -2,7 +2,7 @@
 
 Starts a server on a free port with a database of its own, sends one sentence through the official client,
 prints the steps as they stream, the file, the commit and the graph of tasks, and removes everything again.
-Needs no key and no network.
+Needs no key and no network, and uses none.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def _server(project: Project, app: str) -> Iterator[str]:
     environ = {
         name: value for name, value in os.environ.items() if name not in ("DATABASE_URI", "POSTGRES_URI", "WORKDIR")
     }
+    # Empty, not absent: so the project's .env cannot bring a key back. The demo is the same for everybody.
+    environ |= {"OPENAI_API_KEY": "", "OPENAI_API_BASE": ""}
     environ |= {"LOG_LEVEL": os.environ.get("LOG_LEVEL") or "WARNING", "ENVIRONMENT": "development"}
     with network.listen("127.0.0.1", 0) as listener:
         child = Child(project.config.path, listener, environ, grace=0, app=app)
