@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import PurePosixPath
 
@@ -139,6 +140,8 @@ def file_command(verb: str, places: list[str]) -> str | None:
         "delete": "rm -f -- {}",
         "remove": "rm -f -- {}",
     }
+    if len(places) == 1 and verb == "archive":
+        return f"tar --create --gzip --file {shell_path(places[0].rstrip('/*') + '.tar.gz')} -- {quoted[0]}"
     if len(places) == 1 and verb == "zip":
         return f"zip -r {shell_path(places[0].rstrip('/*') + '.zip')} {quoted[0]}"
     return single[verb].format(quoted[0]) if len(places) == 1 and verb in single else None
@@ -154,5 +157,6 @@ def shell_path(path: str) -> str:
 
 
 def table_of(path: str) -> str:
-    """The table a file's rows go to when nobody says: named like the file."""
-    return slug(PurePosixPath(path.split("?")[0]).stem)
+    """The table a file's rows go to when nobody says: named like the file, or the folder of `*.csv`."""
+    place = PurePosixPath(path.split("?")[0])
+    return slug(place.stem if re.search(r"[^\W_]", place.stem) else place.parent.name or "files")

@@ -135,6 +135,11 @@ def append(source: str, target: str, conn_id: str) -> list[str]:
     ]
 
 
+def is_time(name: str) -> bool:
+    """Whether a dimension is a part of the time column and no column of its own."""
+    return singular(slug(name)) in ("day", "date", *_TIME_PARTS)
+
+
 def _computed(item: Measure, conn_id: str) -> str:
     column = "*" if item.column is None else ident(item.column, conn_id)
     return f"{item.function}({column}) AS {ident(item.alias, conn_id)}"

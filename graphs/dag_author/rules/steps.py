@@ -77,6 +77,8 @@ def read(clause: Clause) -> Step | None:
         base = verb(tokens[0].plain) if is_verb(tokens, 0) or len(tokens) == 1 else None
         if base is not None:
             tokens = tokens[1:]
+        elif tokens[0].plain == "top":
+            base = "rank"  # "top 10 products by revenue" needs no verb
         elif is_verb(tokens, 0):
             base, tokens = tokens[0].plain, tokens[1:]
     if base is None and not any(token.kind in (Kind.WORD, Kind.PLACE, Kind.QUOTED) for token in tokens):

@@ -80,6 +80,7 @@ def name_of(step: Step) -> str:
     target = step.parts.get("to", ()) or step.parts.get("on", ())
     channel = [slug(t.text) for t in target if t.kind is Kind.WORD and t.plain == "slack"]
     link = ["to", *channel] if channel and step.action is Action.NOTIFY else []
+    words = [word for word in words if not link or word not in channel]
     return "_".join([slug(step.verb) if step.verb else "", *words[:4], *link]).strip("_") or "step"
 
 
@@ -157,7 +158,10 @@ def _aggregate(shop: Workshop, step: Step) -> _Built:
     data, why = _base(shop, step, measures)
     if not measures or data is None:
         return _opened(shop, step, why or "what to compute")
-    measures = [_counted(item, data) for item in measures]
+    if any(_is_the_table(item, data) for item in measures):
+        if step.verb in ("sum", "average", "total", "rank"):
+            return _opened(shop, step, f"which column of {data.table}")
+        measures = [_counted(shop, item, data) for item in measures]
     if best is not None:
         result = slug(" ".join(things[:1]))
         statements = sql.top(int(best[0]), best[1], measures[0], data.table, result, data.conn_id)
@@ -166,7 +170,8 @@ def _aggregate(shop: Workshop, step: Step) -> _Built:
             [*(item.alias for item in measures), *(["per", *map(slug, by)] if by else ["summary"])]
         )
         statements = sql.aggregate(measures, by, data.table, result, data.conn_id)
-    columns = sorted({item.column for item in measures if item.column} | {slug(name) for name in by})
+    named = {slug(name) for name in by if not sql.is_time(name)}
+    columns = sorted({item.column for item in measures if item.column} | named)
     if columns:
         shop.assume(
             f"`{slug(data.about) or data.table}` has the columns {', '.join(f'`{c}`' for c in columns)}"
@@ -191,11 +196,17 @@ def _top(things: list[str]) -> list[str] | None:
     )
 
 
-def _counted(item: sql.Measure, data: Data) -> sql.Measure:
-    """`aggregate orders by country` on the table of orders counts rows: there is no column of that name."""
-    if item.column is not None and item.column == slug(data.about):
-        return sql.Measure(function="COUNT", column=None, alias=item.alias)
-    return item
+def _is_the_table(item: sql.Measure, data: Data) -> bool:
+    """Whether the thing to compute is the table itself, which has no column of that name."""
+    return item.column is not None and item.column == slug(data.about)
+
+
+def _counted(shop: Workshop, item: sql.Measure, data: Data) -> sql.Measure:
+    """`aggregate orders by country` on the table of orders counts its rows."""
+    if not _is_the_table(item, data):
+        return item
+    shop.assume(f"to aggregate `{item.alias}` means to count its rows")
+    return sql.Measure(function="COUNT", column=None, alias=item.alias)
 
 
 def _base(shop: Workshop, step: Step, measures: list[sql.Measure]) -> tuple[Data | None, str]:
@@ -318,7 +329,7 @@ def _transfer(shop: Workshop, step: Step) -> _Built:
 
 def _notify(shop: Workshop, step: Step) -> _Built:
     address = next((token.text for token in step.tokens if token.kind is Kind.EMAIL), None)
-    mail = step.verb in ("email", "mail") or address or any("email" in thing for thing in step.things)
+    mail = address or any(word in ("email", "mail") for word in step.words.lower().split())
     if mail:
         missing = "the mail server" if address else "the mail server and the recipients"
     else:
@@ -354,7 +365,8 @@ def _trigger(shop: Workshop, step: Step) -> _Built:
 def _wait(shop: Workshop, step: Step) -> _Built:
     place = step.place()
     if place is not None and not bodies.is_remote(place):
-        return [shop.task(f"wait_for_{bodies.table_of(place)}", "wait_file", filepath=place)], []
+        about = bodies.table_of(place)
+        return [shop.task(f"wait_for_{about}", "wait_file", filepath=place)], [Data(path=place, about=about)]
     words = [token.plain for token in step.tokens]
     number = next((int(word) for word in words if word.isdecimal()), None)
     unit = next(

@@ -1,4 +1,4 @@
-"""A create that fails, or whose process dies, leaves everything as it was or is finished at the next opening."""
+"""A create that fails, or whose process dies, leaves all as it was or is finished at the next opening."""
 
 from __future__ import annotations
 

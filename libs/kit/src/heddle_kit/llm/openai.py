@@ -137,7 +137,8 @@ def _text(content: str | list[Any]) -> str:
 
 
 def _backoff(attempt: int) -> float:
-    return min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.7, 1.0)
+    longest: float = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+    return longest - random.uniform(0, longest / 4)
 
 
 def _retry_after(text: str) -> float | None:
