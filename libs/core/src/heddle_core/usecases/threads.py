@@ -116,3 +116,5 @@ async def delete(ports: Ports, thread_id: ThreadId) -> None:
             await work.ring(Signal(SignalKind.CANCEL, run_id))
     for run_id in running:
         ports.local.cancel(run_id, CancelAction.ROLLBACK)
+    for run in inflight:
+        ports.log.poke(run.run_id)  # a reader of a pending run has no log to hear it from
