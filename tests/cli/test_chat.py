@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("heddle_server.main", reason="needs the server")
@@ -18,7 +20,7 @@ pytest.importorskip("heddle_server.main", reason="needs the server")
 from tests.support.server import Server, serving
 
 from heddle_cli.postgres import Running
-from tests.cli.commands import HEDDLE, ROOT, environment, free_port, heddle
+from tests.cli.commands import HEDDLE, ROOT, environment, free_port, heddle, project, until
 from tests.support.postgres_server import copy_of, drop
 
 GRAPHS = ROOT / "tests" / "system" / "agent.json"
@@ -72,10 +74,24 @@ def test_a_question_of_the_agent_is_asked_and_answered(server: Server, tmp_path:
     assert done.stdout.index("first?") < done.stdout.index("second?")
 
 
-def test_a_run_that_fails_says_so(server: Server, tmp_path: Path) -> None:
-    done = chat(server, "--assistant", "fail", "hello", cwd=tmp_path)
+BROKEN = """
+from langgraph.graph import START, MessagesState, StateGraph
+
+def fail(state):
+    raise ValueError("the cat is on the keyboard")
+
+graph = StateGraph(MessagesState).add_node("fail", fail).add_edge(START, "fail")
+"""
+
+
+def test_a_run_that_fails_says_so(postgres: Running, migrated_template: str, tmp_path: Path) -> None:
+    config = project(tmp_path / "p", BROKEN) / "agent.json"
+    database = copy_of(postgres, migrated_template)
+    with serving(database.libpq_url(), tmp_path, config=config) as server:
+        done = chat(server, "--assistant", "one", "hello", cwd=tmp_path)
+    drop(postgres, database)
     assert done.returncode == 1
-    assert "the run failed" in done.stderr
+    assert "the run failed: ValueError" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -96,44 +112,85 @@ def test_without_a_server_the_message_names_the_command_that_starts_one(tmp_path
     assert heddle("chat", "--url", "localhost:2024", "hello", cwd=tmp_path).returncode == 1
 
 
-def test_on_a_terminal_ctrl_c_stops_the_answer_and_the_chat_goes_on(server: Server, tmp_path: Path) -> None:
-    screen, keyboard = pty.openpty()
-    process = subprocess.Popen(
-        [HEDDLE, "chat", "--url", server.url, "--assistant", "sleepy"],
-        cwd=tmp_path,
-        env=environment(HOME=str(tmp_path), TERM="xterm"),
-        stdin=keyboard,
-        stdout=keyboard,
-        stderr=keyboard,
-        start_new_session=True,
-    )
-    os.close(keyboard)
-    seen = ""
+SLOW = """
+import asyncio
+from langgraph.graph import START, MessagesState, StateGraph
 
-    def wait_for(text: str) -> None:
-        nonlocal seen
-        deadline = time.monotonic() + 30
-        while text not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen):
-            assert time.monotonic() < deadline, seen
-            part = os.read(screen, 4096).decode(errors="replace")
-            if "\x1b[6n" in part:
-                os.write(screen, b"\x1b[1;1R")  # the terminal says where its cursor is
-            seen += part
+async def wait(state):
+    await asyncio.sleep(60)
+    return {}
 
-    try:
-        wait_for("> ")
-        os.write(screen, b"hello\r")
-        wait_for("hello")
-        wait_for("hello\r\n")  # sent
-        time_of_run = time.monotonic()
-        os.kill(process.pid, signal.SIGINT)
-        wait_for("(stopped)")
-        assert time.monotonic() - time_of_run < 5  # the node would have slept longer
-        os.write(screen, b"/quit\r")
-        assert process.wait(30) == 130
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(screen)
+graph = StateGraph(MessagesState).add_node("wait", wait).add_edge(START, "wait")
+"""
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, command: list[str], cwd: Path) -> None:
+        self._screen, keyboard = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(HOME=str(cwd), TERM="dumb"),
+            stdin=keyboard,
+            stdout=keyboard,
+            stderr=keyboard,
+            start_new_session=True,
+        )
+        os.close(keyboard)
+        self._seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode())
+
+    def shows(self, text: str, seconds: float = 20) -> None:
+        """Wait for `text` after what was waited for before."""
+        deadline = time.monotonic() + seconds
+        while text not in self._seen:
+            assert time.monotonic() < deadline, self._seen
+            if select.select([self._screen], [], [], 0.1)[0]:
+                self._seen += re.sub(
+                    r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self._screen, 4096).decode(errors="replace")
+                )
+        self._seen = self._seen.partition(text)[2]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._screen)
+
+
+def test_on_a_terminal_ctrl_c_stops_the_answer_and_the_chat_goes_on(
+    postgres: Running, migrated_template: str, tmp_path: Path
+) -> None:
+    config = project(tmp_path / "p", SLOW) / "agent.json"
+    database = copy_of(postgres, migrated_template)
+    with serving(database.libpq_url(), tmp_path, config=config) as server:
+        terminal = Terminal([str(HEDDLE), "chat", "--url", server.url, "--assistant", "one"], tmp_path)
+        try:
+            terminal.shows("> ")
+            terminal.type("hello\r")
+            until(lambda: _runs(server, "running"))
+            os.kill(terminal.process.pid, signal.SIGINT)
+            terminal.shows("(stopped)")
+            until(lambda: not _runs(server, "running"))
+            terminal.shows("> ")
+            terminal.type("/quit\r")
+            assert terminal.process.wait(20) == 130
+        finally:
+            terminal.close()
+    drop(postgres, database)
     assert (tmp_path / ".local/state/heddle/chat_history").stat().st_mode & 0o777 == 0o600
+
+
+def _runs(server: Server, status: str) -> int:
+    """How many runs of the threads the server knows have this status."""
+    with httpx.Client(base_url=server.url) as http:
+        threads = http.post("/threads/search", json={}).json()
+        return sum(
+            run["status"] == status
+            for thread in threads
+            for run in http.get(f"/threads/{thread['thread_id']}/runs").json()
+        )
