@@ -5,8 +5,6 @@ draft ── review ─┬─ publish ── END
     └────────────┘ an answer that is neither: ask again
 """
 
-from __future__ import annotations
-
 import uuid
 from typing import Annotated, Any, Literal, TypedDict
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -76,9 +77,15 @@ def check(spec: DagSpec, *, now: datetime) -> Plan:
         tags=tuple(sorted(set(spec.tags))),
         params=spec.params,
         tasks=tuple(tasks),
+        uses_ds=when.cron is not None and any(_reads_ds(task) for task in tasks),
         digest=digest(spec),
         warnings=tuple(warnings),
     )
+
+
+def _reads_ds(task: PlannedTask) -> bool:
+    texts = [task.function or "", *(str(value) for _, value in task.arguments)]
+    return any(re.search(r"\bds(_nodash)?\b", text) for text in texts)
 
 
 def digest(spec: DagSpec) -> str:

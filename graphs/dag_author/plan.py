@@ -37,6 +37,7 @@ class Plan:
     tags: tuple[str, ...]
     params: dict[str, Value] | None
     tasks: tuple[PlannedTask, ...]
+    uses_ds: bool  # whether something reads `ds`, which names another day in Airflow 2 than in 3
     digest: str  # sha256 of the spec it was made from
     warnings: tuple[str, ...] = ()
 

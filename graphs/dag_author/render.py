@@ -19,6 +19,8 @@ import jinja2
 from graphs.dag_author.operators import OPERATORS
 from graphs.dag_author.plan import Plan, PlannedTask, Value
 
+_DS_NOTE = "`ds` is the day the run starts in Airflow 3, and the day before in Airflow 2."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expression:
@@ -49,6 +51,7 @@ def render(plan: Plan) -> str:
     return _TEMPLATE.render(
         title=_docstring_line(plan.name),
         summary=_docstring_line(plan.description),
+        note=_DS_NOTE if plan.uses_ds else "",
         digest=plan.digest,
         imports_3=imports_3,
         imports_2=imports_2,

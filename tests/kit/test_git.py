@@ -128,9 +128,7 @@ async def test_no_entrance_takes_a_bad_path(repo: LocalRepository, path: str) ->
     assert await repo.tip() == tip
 
 
-async def test_a_link_from_another_git_client_is_neither_served_nor_built_upon(
-    repo: LocalRepository, tmp_path: Path
-) -> None:
+def _push_a_link(repo: LocalRepository, tmp_path: Path) -> None:
     git = ["git", "-c", "safe.directory=*", "-c", "user.name=x", "-c", "user.email=x@x"]
     clone = tmp_path / "clone"
     subprocess.run([*git, "clone", "-q", repo.path, clone], check=True)
@@ -140,6 +138,11 @@ async def test_a_link_from_another_git_client_is_neither_served_nor_built_upon(
     subprocess.run([*git, "-C", clone, "commit", "-qm", "link"], check=True)
     subprocess.run([*git, "-C", clone, "push", "-q", "origin", "HEAD:main"], check=True)
 
+
+async def test_a_link_from_another_git_client_is_neither_served_nor_built_upon(
+    repo: LocalRepository, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(_push_a_link, repo, tmp_path)
     with pytest.raises(BadPath):
         await repo.read("dags/link.py")
     assert await repo.list_files("dags") == []
@@ -170,8 +173,8 @@ async def test_programs_named_in_a_repository_do_not_run(repo: LocalRepository, 
 async def test_too_much_is_refused_before_it_is_stored(repo: LocalRepository) -> None:
     with pytest.raises(GitTooLarge):
         await repo.commit(_change(data=b"x" * (5 * 1024 * 1024 + 1)))
+    files = {f"dags/f{n}.py": b"" for n in range(1001)}
     with pytest.raises(GitTooLarge):
-        files = {f"dags/f{n}.py": b"" for n in range(1001)}
         await repo.commit(NewCommit(files=files, subject="x", author=ME))
 
 
@@ -206,13 +209,15 @@ async def test_a_process_killed_before_the_branch_moves_leaves_the_old_tip(
         "import asyncio, os, signal, uuid\nfrom pathlib import Path\n"
         "from heddle_kit.git import Identity, NewCommit\nfrom heddle_kit.git.embedded import LocalProjects\n"
         "async def main():\n"
-        f"    repo = await LocalProjects(Path({str(tmp_path / 'a data folder')!r})).open(uuid.UUID({str(project)!r}))\n"
-        "    change = NewCommit(files={'dags/a.py': b'1'}, subject='x', author=Identity(name='a', email='b'))\n"
+        f"    data = Path({str(tmp_path / 'a data folder')!r})\n"
+        f"    repo = await LocalProjects(data).open(uuid.UUID({str(project)!r}))\n"
+        "    who = Identity(name='a', email='b')\n"
+        "    change = NewCommit(files={'dags/a.py': b'1'}, subject='x', author=who)\n"
         "    await repo.prepare(change, parent=await repo.tip())\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False)
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
     assert await repo.tip() == tip
     assert await repo.commit(_change())
