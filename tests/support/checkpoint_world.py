@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -114,3 +115,51 @@ def config_for(ledger: Ledger, **configurable: Any) -> RunnableConfig:
 def config_on(thread: UUID | str, **configurable: Any) -> RunnableConfig:
     """The configuration of a call without a claim."""
     return {"configurable": {"thread_id": str(thread), **configurable}}
+
+
+async def eventually(look: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Look until it is so. The looks are queries, so they take their time."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not await look():
+        assert asyncio.get_running_loop().time() < deadline, f"not within ten seconds: {what}"
+        await asyncio.sleep(0)
+
+
+async def write(
+    world: CheckpointWorld, ledger: Ledger, channel: str = "notes", value: Any = "v", task: str = ""
+) -> None:
+    """One pending write of some task on a checkpoint."""
+    config = config_for(ledger, checkpoint_id="c")
+    await world.saver.aput_writes(config, [(channel, value)], task or str(uuid4()))
+
+
+@asynccontextmanager
+async def locked_run(world: CheckpointWorld, ledger: Ledger) -> AsyncIterator[asyncpg.Connection]:
+    """Another transaction holds the run's row, so a flush waits in its fence."""
+    connection = await asyncpg.connect(**world.server.options(world.database))
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM heddle.run WHERE run_id = $1 FOR UPDATE", ledger.run_id)
+        yield connection
+        await transaction.rollback()
+    finally:
+        await connection.close()
+
+
+async def waiting_backend(world: CheckpointWorld) -> int:
+    """The server process of the flush that waits for a lock."""
+    found: list[int] = []
+
+    async def look() -> bool:
+        found[:] = [
+            row["pid"]
+            for row in await world.pool.fetch(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                " AND wait_event_type = 'Lock' AND query LIKE '%flush_rows%'"
+            )
+        ]
+        return bool(found)
+
+    await eventually(look, "the flush waits")
+    return found[0]

@@ -85,7 +85,11 @@ def _tables() -> str:
     statements: list[str] = []
 
     def record(element: Any, *_: Any, **__: Any) -> None:
-        statements.append(str(element.compile(dialect=postgresql.dialect())))
+        statements.append(
+            str(
+                element.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+            )
+        )
 
     metadata.create_all(create_mock_engine("postgresql+asyncpg://", record), checkfirst=False)
     return ";".join(statements)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -15,56 +12,17 @@ from heddle_core.domain.errors import LeaseLost, Unavailable
 from heddle_core.domain.run import Durability
 from heddle_server.storage.flusher import Flusher, is_transient
 from heddle_server.storage.ledger import Ledger
-from heddle_server.storage.rows import FLUSH_ROWS
+from heddle_server.storage.rows import FLUSH_ROWS, Buffer
 from tests.server.storage.test_checkpoint_runs import Notes, asker, counter
-from tests.support.checkpoint_world import CheckpointWorld, config_for, config_on
-
-
-async def eventually(look: Callable[[], Awaitable[bool]], what: str) -> None:
-    async with asyncio.timeout(5):
-        while not await look():
-            await asyncio.sleep(0.002)
-    assert what
-
-
-async def write(
-    world: CheckpointWorld, ledger: Ledger, channel: str = "notes", value: Any = "v", task: str = ""
-) -> None:
-    """One pending write of some task on a checkpoint."""
-    config = config_for(ledger, checkpoint_id="c")
-    await world.saver.aput_writes(config, [(channel, value)], task or str(uuid4()))
-
-
-@asynccontextmanager
-async def locked_run(world: CheckpointWorld, ledger: Ledger) -> AsyncIterator[asyncpg.Connection]:
-    """Another transaction holds the run's row, so a flush waits in its fence."""
-    connection = await asyncpg.connect(**world.server.options(world.database))
-    try:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("SELECT FROM heddle.run WHERE run_id = $1 FOR UPDATE", ledger.run_id)
-        yield connection
-        await transaction.rollback()
-    finally:
-        await connection.close()
-
-
-async def waiting_backend(world: CheckpointWorld) -> int:
-    """The server process of the flush that waits for a lock."""
-    found: list[int] = []
-
-    async def look() -> bool:
-        found[:] = [
-            row["pid"]
-            for row in await world.pool.fetch(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock' AND query LIKE '%flush_rows%'"
-            )
-        ]
-        return bool(found)
-
-    await eventually(look, "the flush waits")
-    return found[0]
+from tests.support.checkpoint_world import (
+    CheckpointWorld,
+    config_for,
+    config_on,
+    eventually,
+    locked_run,
+    waiting_backend,
+    write,
+)
 
 
 async def test_rows_of_concurrent_runs_share_one_statement(world: CheckpointWorld) -> None:
@@ -338,7 +296,8 @@ async def test_a_discarded_ledger_writes_nothing_more(world: CheckpointWorld) ->
 async def test_a_stalled_database_makes_graphs_wait_and_then_fails_the_run_that_floods(
     world: CheckpointWorld,
 ) -> None:
-    async with Flusher(world.pool, size=1000, backlog=10_000, on_lost=world.stopped.append) as flusher:
+    bounds = {"size": 1000, "backlog": 10_000, "patience": 0.0}
+    async with Flusher(world.pool, on_lost=world.stopped.append, **bounds) as flusher:  # type: ignore[arg-type]
         world.flusher, world.saver = flusher, type(world.saver)(world.pool, flusher)
         ledger, other = await world.claim(), await world.claim()
         async with locked_run(world, ledger):
@@ -367,8 +326,8 @@ async def test_leaving_the_flusher_writes_what_is_left_and_leaving_twice_is_harm
         await write(world, ledger)
     assert await world.rows("checkpoint_writes", ledger.thread) == 1
     await flusher.__aexit__(None, None, None)
+    await write(world, ledger)
     with pytest.raises(Unavailable, match="stopping"):
-        await write(world, ledger)
         await flusher.flush_now(ledger)
 
 
@@ -398,3 +357,59 @@ async def test_a_state_update_is_never_flushed(world: CheckpointWorld) -> None:
 )
 def test_errors_of_the_rows_are_told_from_errors_of_the_database(error: BaseException, transient: bool) -> None:
     assert is_transient(error) is transient
+
+
+async def test_a_read_survives_the_loss_of_its_connection(world: CheckpointWorld) -> None:
+    thread, graph = uuid4(), counter(1).compile(world.saver)
+    await graph.ainvoke({"notes": []}, config_on(thread))
+    other = await asyncpg.connect(**world.server.options(world.database))
+    try:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await other.close()
+    assert (await graph.aget_state(config_on(thread))).values["count"] == 1
+
+
+async def test_a_database_that_does_not_answer_is_reported_as_unavailable(world: CheckpointWorld) -> None:
+    await world.pool.execute(
+        "CREATE OR REPLACE FUNCTION heddle.delete_checkpoints(p_threads text[]) RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'shutting down' USING ERRCODE = '57P01'; END $$"
+    )
+    with pytest.raises(Unavailable, match="does not answer"):
+        await world.saver.adelete_thread(str(uuid4()))
+
+
+async def test_two_claims_of_one_run_in_one_process_are_told_apart(world: CheckpointWorld) -> None:
+    old = await world.claim()
+    new = await world.take_over(old)
+    task = str(uuid4())
+    await write(world, old, value="old", task=task)
+    await write(world, new, value="new", task=task)
+    await write(world, old, value="old")
+    await world.flusher.flush_now(new)
+
+    assert old.lost
+    assert not new.lost
+    stored = await world.pool.fetch("SELECT blob FROM checkpoint_writes WHERE thread_id = $1", new.thread)
+    assert [world.saver.serde.loads_typed(("msgpack", row["blob"])) for row in stored] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "due"),
+    [
+        ([0.0], 0.020),
+        ([0.0, 0.005], 0.020),
+        ([0.0, 0.015], 0.025),
+        ([0.0, 0.015, 0.024], 0.034),
+        ([0.0, 0.019, 0.028, 0.037, 0.046, 0.055], 0.060),
+    ],
+)
+def test_steps_are_due_when_they_pause_or_have_waited_long(steps: list[float], due: float) -> None:
+    buffer = Buffer()
+    for moment in steps:
+        buffer.note_step(moment)
+    assert buffer.due(0.020) == pytest.approx(due)
+    assert Buffer().due(0.020) is None

@@ -56,7 +56,7 @@ async def test_calls_without_a_claim_work_from_another_loop(
 ) -> None:
     thread, graph = uuid4(), counter(2).compile(world.saver)
     run = graph.ainvoke({"notes": []}, config_on(thread))
-    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, elsewhere))  # type: ignore[arg-type]
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, elsewhere))
     assert (await graph.aget_state(config_on(thread))).values["count"] == 2
 
 

@@ -10,13 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, RetryPolicy, StateUpdate, interrupt
+from langgraph.types import Command, RetryPolicy, interrupt
 
 from heddle_core.domain.errors import Unavailable
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoints import LEDGER_KEY
-from heddle_server.storage.ledger import Ledger
-from heddle_server.storage.rows import WRITE_ROWS
 from tests.support.checkpoint_world import CheckpointWorld, config_for, config_on
 
 
@@ -141,7 +139,7 @@ async def test_values_are_serialized_before_the_graph_changes_them(world: Checkp
     assert await world.close(ledger)
 
     history = [state async for state in compiled.aget_state_history(config_on(ledger.thread))]
-    assert [state.values["box"] for state in history if state.metadata["step"] == 1] == [[1]]
+    assert [state.values["box"] for state in history if dict(state.metadata or {})["step"] == 1] == [[1]]
 
 
 @pytest.mark.parametrize("durability", ["async", "sync", "exit"])
@@ -162,7 +160,7 @@ async def test_a_cancel_leaves_every_row_in_the_ledger(world: CheckpointWorld, d
     graph.add_node("stuck", stuck)
     graph.add_edge(START, "quick")
     graph.add_edge(START, "stuck")
-    compiled = graph.compile(world.saver)
+    compiled: Any = graph.compile(world.saver)
     ledger = await world.claim(durability=Durability(durability))
 
     running = asyncio.ensure_future(compiled.ainvoke({"notes": []}, config_for(ledger), durability=durability))
@@ -249,7 +247,7 @@ async def test_an_update_command_that_died_before_its_first_checkpoint_applies_o
     slow.add_node("ask", ask_slowly)
     slow.add_edge(START, "ask")
     dying = await world.claim(thread)
-    command = Command(resume="r1", update={"notes": ["updated"]})
+    command: Command[Any] = Command(resume="r1", update={"notes": ["updated"]})
     doomed = asyncio.ensure_future(
         slow.compile(world.saver).ainvoke(command, config_for(dying), durability="async")
     )
@@ -286,7 +284,8 @@ async def test_calls_of_subgraphs_read_nothing_from_the_database(world: Checkpoi
 
     deep = nested(nested(calls_twice).compile())
     ledger = await world.claim(durability=Durability(durability))
-    result = await deep.compile(world.saver).ainvoke({"notes": []}, config_for(ledger), durability=durability)
+    compiled: Any = deep.compile(world.saver)
+    result = await compiled.ainvoke({"notes": []}, config_for(ledger), durability=durability)
 
     assert result["notes"] == ["x"] * 4
     assert [statement for statement in world.statements if "flush_rows" not in statement] == []
@@ -384,46 +383,6 @@ async def test_results_equal_those_of_the_memory_saver(world: CheckpointWorld, g
         assert await world.close(ledger)
     mine = [state async for state in ours.aget_state_history(config_on(thread))]
     theirs = [state async for state in memory.aget_state_history(config_on(thread))]
-    assert [(state.values, state.next, state.metadata["step"]) for state in mine] == [
-        (state.values, state.next, state.metadata["step"]) for state in theirs
+    assert [(state.values, state.next, dict(state.metadata or {})["step"]) for state in mine] == [
+        (state.values, state.next, dict(state.metadata or {})["step"]) for state in theirs
     ]
-
-
-async def test_a_state_update_is_buffered_whole_and_written_by_whoever_owns_the_thread(
-    world: CheckpointWorld,
-) -> None:
-    thread, graph = uuid4(), nested(asker(1).compile()).compile(world.saver)
-    await run_and_close(world, graph, thread, {"notes": ["start"]})
-    before = await world.rows("checkpoints", thread)
-
-    ledger = Ledger.detached(thread)
-    config = config_on(thread, **{LEDGER_KEY: ledger})
-    first = await graph.aupdate_state(config, {"notes": ["edited"]}, as_node="before")
-    second = await graph.abulk_update_state(
-        first, [[StateUpdate({"notes": ["bulk"]}, "inner")], [StateUpdate({"count": 7}, "inner")]]
-    )
-    expected = {"notes": ["start", "edited", "bulk"], "count": 7}
-    assert (await graph.aget_state(second)).values == expected
-    assert (await graph.aget_state(config)).values == expected
-    assert (await graph.aget_state(first)).values["notes"] == ["start", "edited"]
-    history = [found async for found in graph.aget_state_history(config)]
-    assert len(history) == len({found.config["configurable"]["checkpoint_id"] for found in history})
-    assert history[0].values == expected
-    assert await world.rows("checkpoints", thread) == before
-    assert ledger.head == second["configurable"]["checkpoint_id"]
-
-    await world.pool.execute(WRITE_ROWS, [ledger.run_id], *ledger.take_tail().parameters())
-    assert (await graph.aget_state(config_on(thread))).values == expected
-    assert await world.rows("checkpoints", thread) == before + 3
-
-
-@pytest.mark.parametrize("as_node", [END, "__copy__"])
-async def test_clearing_and_forking_are_buffered_as_well(world: CheckpointWorld, as_node: str) -> None:
-    thread, graph = uuid4(), counter(2).compile(world.saver)
-    await run_and_close(world, graph, thread, {"notes": ["start"]})
-    before = [await world.rows(table, thread) for table in ("checkpoints", "checkpoint_writes")]
-    ledger = Ledger.detached(thread)
-    await graph.aupdate_state(config_on(thread, **{LEDGER_KEY: ledger}), None, as_node=as_node)
-    assert [await world.rows(table, thread) for table in ("checkpoints", "checkpoint_writes")] == before
-    await world.pool.execute(WRITE_ROWS, [ledger.run_id], *ledger.take_tail().parameters())
-    assert await world.rows("checkpoints", thread) == before[0] + 1

@@ -1,8 +1,9 @@
 """How a checkpoint looks in the database: the stock layout, and what of it is kept inline.
 
-A channel's value is either inline in the checkpoint's JSON or a blob row under its version. The stock saver keeps every
-primitive inline, which loses floats that look whole, fails on NUL and rewrites long strings in every step; here only
-what JSON and `jsonb` hold exactly stays inline, everything else is a blob. A reader takes both, and a blob wins.
+A channel's value is either inline in the checkpoint's JSON or a blob row under its version. The stock saver keeps
+every primitive inline, which loses floats that look whole, fails on NUL and rewrites long strings in every step;
+here only what JSON and `jsonb` hold exactly stays inline, everything else is a blob. A reader takes both; a blob
+wins.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ def dump_checkpoint(
 ) -> Dumped:
     """Serialize now, because the values are live objects that the graph goes on changing.
 
-    `known` are blob rows that exist: a value is left out only when its blob is written here or is among them. A value
-    that other savers keep inline, and that did not change, would otherwise be lost with the next checkpoint.
+    `known` are blob rows that exist: a value is left out only when its blob is written here or is among them. A
+    value that other savers keep inline, and that did not change, would otherwise be lost with the next checkpoint.
     """
     inline: dict[str, Any] = {}
     blobs: dict[str, Blob] = {}

@@ -33,7 +33,7 @@ class SynchronousCalls(BaseCheckpointSaver[str]):
         if self._flusher.is_home:
             work.close()
             raise asyncio.InvalidStateError(
-                f"{name} would block the event loop: await {_asynchronous(name)} (in a graph: ainvoke, aget_state, ...)"
+                f"{name} would block the event loop: await a{name} instead (for a graph: ainvoke, aget_state, ...)"
             )
         return asyncio.run_coroutine_threadsafe(work, self._flusher.loop).result()
 
@@ -84,7 +84,3 @@ class SynchronousCalls(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         history = self.aget_delta_channel_history(config=config, channels=channels)
         return self._wait("get_delta_channel_history", history)
-
-
-def _asynchronous(name: str) -> str:
-    return f"a{name}"

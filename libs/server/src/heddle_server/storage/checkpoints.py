@@ -1,15 +1,15 @@
 """The checkpointer: LangGraph's saver over asyncpg, on the table layout of langgraph-checkpoint-postgres.
 
-Within a run, `configurable["__heddle_claim"]` holds the run's ledger: writes are appended to it and reach the database
-behind the run, fenced by its lease (`sync` runs wait for each step's commit). A ledger without a claim (a state update)
-only buffers. Calls without a ledger, such as a graph that a node invokes on a thread of its own, are written directly,
-unfenced, and awaited. Works from any event loop: whatever needs the database runs on the flusher's loop.
+Within a run, `configurable["__heddle_claim"]` holds the run's ledger: writes are appended to it and reach the
+database behind the run, fenced by its lease (`sync` runs wait for each step's commit). A ledger without a claim (a
+state update) only buffers. Calls without a ledger, such as a graph that a node invokes on a thread of its own, are
+written directly, unfenced, and awaited. Works from any event loop: what needs the database runs on the flusher's.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +23,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from heddle_core.domain.errors import Unavailable
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoint_codec import (
     NOBODY,
@@ -36,9 +37,11 @@ from heddle_server.storage.checkpoint_codec import (
 )
 from heddle_server.storage.checkpoint_reads import Wanted, list_checkpoints, read_checkpoint, read_delta_history
 from heddle_server.storage.checkpoint_sync import SynchronousCalls
-from heddle_server.storage.flusher import Flusher
+from heddle_server.storage.flusher import DATABASE_ERRORS, Flusher, is_transient
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.rows import WRITE_ROWS, BlobRow, Rows, WriteRow
+
+T = TypeVar("T")
 
 LEDGER_KEY: Final = "__heddle_claim"
 """The key of `configurable` under which a run's ledger travels. Keys that start with `__` stay out of metadata."""
@@ -86,7 +89,7 @@ class PostgresSaver(SynchronousCalls):
         return await self._read(ledger.thread, namespace, checkpoint_id)
 
     async def _read(self, thread: str, namespace: str, checkpoint_id: str | None) -> Stored | None:
-        return await self._flusher.at_home(read_checkpoint(self._pool, thread, namespace, checkpoint_id))
+        return await self._ask(lambda: read_checkpoint(self._pool, thread, namespace, checkpoint_id))
 
     async def alist(
         self,
@@ -100,7 +103,7 @@ class PostgresSaver(SynchronousCalls):
         ledger = _ledger_of(config) if config else None
         if ledger is not None and not ledger.is_detached:
             await self._flusher.flush_now(ledger)
-        found = await self._flusher.at_home(list_checkpoints(self._pool, wanted))
+        found = await self._ask(lambda: list_checkpoints(self._pool, wanted))
         if ledger is not None:
             found = wanted.merged([ledger.overlay(stored) for stored in found], ledger.made)
         shared: dict[tuple[str, str, str, str], Any] = {}
@@ -177,7 +180,11 @@ class PostgresSaver(SynchronousCalls):
         await self._execute(WRITE_ROWS, [NOBODY], *rows.parameters())
 
     async def _execute(self, statement: str, *arguments: object) -> None:
-        await self._flusher.at_home(self._pool.execute(statement, *arguments))
+        await self._ask(lambda: self._pool.execute(statement, *arguments))
+
+    async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do work on the database, on its loop; after a passing error once more, for all of it may be repeated."""
+        return await self._flusher.at_home(_twice(work))
 
     async def adelete_thread(self, thread_id: str) -> None:
         await self._execute("SELECT heddle.delete_checkpoints($1)", [str(thread_id)])
@@ -194,8 +201,8 @@ class PostgresSaver(SynchronousCalls):
     ) -> None:
         """`keep_latest` keeps the newest checkpoint of each namespace, without subgraph calls that are over.
 
-        Nothing may run on the threads meanwhile. Raises `NotImplementedError` for threads with delta channels, whose
-        state is spread over their history, and then removes nothing.
+        Nothing may run on the threads meanwhile. Raises `NotImplementedError` for threads with delta channels,
+        whose state is spread over their history, and then removes nothing.
         """
         if isinstance(thread_ids, str):
             raise TypeError("thread_ids must be a sequence of thread ids, not one string")
@@ -203,7 +210,7 @@ class PostgresSaver(SynchronousCalls):
         if strategy == "delete":
             await self._execute("SELECT heddle.delete_checkpoints($1)", threads)
         elif strategy == "keep_latest":
-            await self._flusher.at_home(self._keep_latest(threads))
+            await self._ask(lambda: self._keep_latest(threads))
         else:
             raise ValueError(f"unknown prune strategy {strategy!r}: use 'keep_latest' or 'delete'")
 
@@ -238,8 +245,8 @@ class PostgresSaver(SynchronousCalls):
             checkpoint_id = latest.id
         if ledger is not None:
             await self._flusher.flush_now(ledger)
-        return await self._flusher.at_home(
-            read_delta_history(
+        return await self._ask(
+            lambda: read_delta_history(
                 self._pool,
                 self.serde,
                 thread=thread,
@@ -270,6 +277,20 @@ class PostgresSaver(SynchronousCalls):
         return histories
 
 
+async def _twice(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    try:
+        return await work()
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise
+    try:
+        return await work()
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise
+        raise Unavailable(f"the database does not answer: {error}") from error
+
+
 def _ledger(configurable: Mapping[str, Any], thread: str) -> Ledger | None:
     """The ledger of this call. One that a node handed on to a graph on another thread does not count."""
     ledger = configurable.get(LEDGER_KEY)
@@ -281,7 +302,7 @@ def _ledger_of(config: RunnableConfig) -> Ledger | None:
 
 
 def _with_ledger(ledger: Ledger | None, config: RunnableConfig) -> RunnableConfig:
-    """LangGraph goes on with the configurations it is given back, in state updates and in reads of delta channels."""
+    """LangGraph goes on with the configurations it gets back: in state updates, in reads of delta channels."""
     if ledger is not None:
         config["configurable"][LEDGER_KEY] = ledger
     return config

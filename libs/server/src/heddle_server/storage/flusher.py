@@ -2,8 +2,8 @@
 
 One flusher per process takes the rows of every ledger that has any into one fenced statement. It writes when enough
 has gathered (rows, bytes, or time since the first unflushed step), or when somebody must not wait, and after each
-write it waits for those bounds again. One statement is under way at a time, so whatever gathers meanwhile shares the
-next one.
+write it waits for those bounds again. One statement is under way at a time, so whatever gathers meanwhile shares
+the next one.
 
 What can happen to a statement:
 - a run's claim is gone: its rows were not written, it is told at once, the others are stored;
@@ -42,24 +42,28 @@ DELAY: Final = 0.020
 STATEMENT_TIMEOUT: Final = 30.0
 _LONGEST_PAUSE: Final = 2.0
 
-# SQLSTATE classes that say nothing about the rows: connection, transaction rollback (deadlock), resources (disk full),
-# object in use, operator intervention (shutdown, cancelled statement), system error.
+# SQLSTATE classes that say nothing about the rows: connection, transaction rollback (deadlock), resources (disk
+# full), object in use, operator intervention (shutdown, cancelled statement), system error.
 _PASSING = ("08", "40", "53", "55", "57", "58")
+
+DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What a statement may raise. A timeout is an `OSError`."""
 
 
 def is_transient(error: BaseException) -> bool:
     """May the same statement succeed later?"""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_PASSING)
-    return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
 class Flusher:
     """Gathers rows and writes them; an async context manager that lives on the loop of its pool.
 
     `on_lost` is called on that loop, once for each run that must stop: look at its ledger's `lost` and `error`.
-    `room` is awaited by whoever drives a graph: it waits while more than `backlog` bytes are unwritten. A run whose
-    rows push the total over four times that is failed, so that a database that stalls cannot exhaust the memory.
+    `room` is awaited by whoever drives a graph: it waits while more than `backlog` bytes are unwritten. When the
+    database has stalled for `patience` seconds, a run that pushes the total over four times that is failed, so that
+    the memory lasts.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Flusher:
         size: int = SIZE,
         delay: float = DELAY,
         backlog: int = 16 * 1024 * 1024,
+        patience: float = 5.0,
     ) -> None:
         self._pool = pool
         self._on_lost = on_lost
@@ -78,6 +83,8 @@ class Flusher:
         self._size_bound = size
         self._delay = delay
         self._backlog = backlog
+        self._patience = patience
+        self._busy_since: float | None = None  # when the rows under way were first sent
         self._dirty: dict[Ledger, None] = {}
         self._gathered_rows = 0
         self._gathered_size = 0
@@ -133,14 +140,18 @@ class Flusher:
         self._dirty[ledger] = None
         self._gathered_rows += max(0, rows - counted_rows)
         self._gathered_size += max(0, size - counted_size)
-        if self._gathered_rows >= self._row_bound or self._gathered_size >= self._size_bound:
+        if self._is_enough and not self._due.is_set():
             self._count()
-            if self._gathered_size >= self._backlog:
-                self._resist(ledger)
-            if self._gathered_rows >= self._row_bound or self._gathered_size >= self._size_bound:
+            if self._is_enough:
                 self._due.set()
-        if self._timer is None and ledger.waiting_since is not None:
+        if self._gathered_size >= self._backlog:
+            self._resist(ledger)
+        if self._timer is None and ledger.due(self._delay) is not None:
             self._timer = self.loop.call_later(self._delay, self._look)
+
+    @property
+    def _is_enough(self) -> bool:
+        return self._gathered_rows >= self._row_bound or self._gathered_size >= self._size_bound
 
     def _count(self) -> None:
         """Count again, without the rows that left with the close of their run."""
@@ -154,16 +165,17 @@ class Flusher:
 
     def _resist(self, ledger: Ledger) -> None:
         self._roomy.clear()
-        if self._gathered_size >= 4 * self._backlog:
+        stalled = self._busy_since is not None and time.monotonic() - self._busy_since >= self._patience
+        if stalled and self._gathered_size >= 4 * self._backlog:
             self._fail(ledger, Unavailable("the database does not take checkpoints as fast as runs make them"))
 
     def _look(self) -> None:
         """Has the oldest unflushed step waited long enough?"""
         self._timer = None
-        waiting = [ledger.waiting_since for ledger in self._dirty if ledger.waiting_since is not None]
-        if not waiting:
+        moments = [moment for ledger in self._dirty if (moment := ledger.due(self._delay)) is not None]
+        if not moments:
             return
-        left = min(waiting) + self._delay - time.monotonic()
+        left = min(moments) - time.monotonic()
         if left <= 0.001:
             self._due.set()
         else:
@@ -183,7 +195,7 @@ class Flusher:
             await self.at_home(self._flushed(ledger))
 
     async def _flushed(self, ledger: Ledger) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() or self._serving is None or self._serving.done():
             raise Unavailable("the server is stopping: checkpoints are no longer written")
         done: asyncio.Future[None] = self.loop.create_future()
         self._waiters.append((ledger, done))
@@ -193,31 +205,42 @@ class Flusher:
 
     async def _serve(self) -> None:
         failures = 0
-        while True:
-            await self._due.wait()
-            await asyncio.sleep(0)  # what is ready in this turn of the loop shares the statement
-            self._due.clear()
-            waiters, self._waiters = self._waiters, []
-            batch = [(ledger, rows) for ledger in self._dirty if (rows := ledger.take()) is not None]
-            self._dirty.clear()
-            self._gathered_rows = self._gathered_size = 0
-            error = await self._write(batch) if batch else None
-            if error is None:
-                failures = 0
-                self._roomy.set()
-                for ledger, done in waiters:
-                    _answer(done, ledger)
-            else:
-                failures += 1
-                log.warning("flush_failed", error=str(error), kind=type(error).__name__, failures=failures)
-                self._waiters[:0] = waiters
-                await self._pause(min(_LONGEST_PAUSE, 0.05 * 2**failures))
-                self._due.set()
-            if self._stop.is_set():
-                for _, done in self._waiters:
-                    if not done.done():
-                        done.set_exception(Unavailable("the server stopped before the checkpoints were written"))
-                return
+        try:
+            while not self._stop.is_set() or self._dirty:
+                await self._due.wait()
+                await asyncio.sleep(0)  # what is ready in this turn of the loop shares the statement
+                self._due.clear()
+                error = await self._flush()
+                failures = 0 if error is None else failures + 1
+                if error is not None:
+                    log.warning("flush_failed", error=str(error), kind=type(error).__name__, failures=failures)
+                    if self._stop.is_set():
+                        return
+                    await self._pause(min(_LONGEST_PAUSE, 0.05 * 2**failures))
+                    self._due.set()
+        finally:
+            for _, done in self._waiters:
+                if not done.done():
+                    done.set_exception(Unavailable("the server stopped before the checkpoints were written"))
+
+    async def _flush(self) -> BaseException | None:
+        """Write what has gathered, answer those who waited for it. Returns the error after which to try again."""
+        waiters, self._waiters = self._waiters, []
+        batch = [(ledger, rows) for ledger in self._dirty if (rows := ledger.take()) is not None]
+        self._dirty.clear()
+        self._gathered_rows = self._gathered_size = 0
+        for ledger, _ in batch:
+            ledger.counted = 0, 0
+        self._busy_since = self._busy_since or time.monotonic()
+        error = await self._write(batch) if batch else None
+        if error is not None:
+            self._waiters[:0] = waiters
+            return error
+        self._busy_since = None
+        self._roomy.set()
+        for ledger, done in waiters:
+            _answer(done, ledger)
+        return None
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -226,9 +249,12 @@ class Flusher:
 
     async def _write(self, batch: _Batch) -> BaseException | None:
         """Write the batch. Returns the error after which its rows are back in their ledgers, to be tried again."""
+        if len({ledger.run_id for ledger, _ in batch}) < len(batch):
+            # A run that this process lost and claimed again: the fence goes by run, so each claim passes it alone.
+            return await self._write_apart(batch)
         try:
             owned = await self._send(batch)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except DATABASE_ERRORS as error:
             if is_transient(error):
                 for ledger, _ in batch:
                     ledger.restore()

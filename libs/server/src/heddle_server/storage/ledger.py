@@ -5,9 +5,9 @@ takes the tail. Its promises:
 
 - Appending never waits, so when a graph's stream ends every row it made is here, also after a cancel.
 - Rows are serialized before they arrive: nothing here holds a live value of the graph.
-- Two kinds of writes are held back, because an unfinished resume must never be stored in part: writes without a task
-  (input of a resumed run) leave with the next checkpoint of their namespace, and the writes of a task that interrupted
-  leave with the close. Otherwise a second attempt would answer the next question with the last answer.
+- Two kinds of writes are held back, because an unfinished resume must never be stored in part: writes without a
+  task (input of a resumed run) leave with the next checkpoint of their namespace, and the writes of a task that
+  interrupted leave with the close. Otherwise a second attempt would answer the next question with the last answer.
 - A read within the run sees everything appended. Heads of namespaces are answered from memory.
 - After `lost`, `error` or the close, appending raises; nothing is written any more.
 
@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -31,51 +31,10 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from heddle_core.domain.errors import LeaseLost, Unavailable
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoint_codec import Blob, Dumped, Stored, write_order
-from heddle_server.storage.rows import BlobRow, CheckpointRow, Rows, WriteRow
+from heddle_server.storage.rows import Buffer, CheckpointRow, Rows, WriteRow
 
 NULL_TASK: Final = "00000000-0000-0000-0000-000000000000"
 _NO_BLOBS: Final[Mapping[str, Blob]] = {}
-
-
-@dataclass(slots=True)
-class _Buffer:
-    """Rows by key: reserved writes (index below zero) replace, ordinary ones keep the first."""
-
-    checkpoints: dict[tuple[str, str], CheckpointRow] = field(default_factory=dict)
-    blobs: dict[tuple[str, str, str], BlobRow] = field(default_factory=dict)
-    writes: dict[tuple[str, str, str, int], WriteRow] = field(default_factory=dict)
-    size: int = 0
-    since: float | None = None  # when its first step checkpoint arrived
-
-    @property
-    def count(self) -> int:
-        return len(self.checkpoints) + len(self.blobs) + len(self.writes)
-
-    def add_writes(self, rows: Iterable[WriteRow]) -> None:
-        for row in rows:
-            key = row[2], row[3], row[4], row[6]
-            if row[6] < 0 or key not in self.writes:
-                self.writes[key] = row
-                self.size += len(row[9])
-
-    def rows(self) -> Rows:
-        return Rows(
-            checkpoints=list(self.checkpoints.values()),
-            blobs=list(self.blobs.values()),
-            writes=list(self.writes.values()),
-            size=self.size,
-        )
-
-    def put_under(self, rows: Rows) -> None:
-        """Take back rows that are older than these."""
-        size = self.size + rows.size
-        self.checkpoints = {(row[2], row[3]): row for row in rows.checkpoints} | self.checkpoints
-        self.blobs = {(row[2], row[3], row[4]): row for row in rows.blobs} | self.blobs
-        newer, self.writes = self.writes, {}
-        self.add_writes(rows.writes)
-        self.add_writes(newer.values())
-        self.size = size
-        self.since = self.since or time.monotonic()
 
 
 class Ledger:
@@ -99,7 +58,7 @@ class Ledger:
         self._closed = False
         self._discarded = False
         self._lock = threading.Lock()
-        self._pending = _Buffer()
+        self._pending = Buffer()
         self._held_inputs: dict[str, list[WriteRow]] = {}
         self._held_interrupts: list[WriteRow] = []
         self._heads: dict[str, Stored | None] = {}
@@ -113,7 +72,7 @@ class Ledger:
 
     @classmethod
     def detached(cls, thread_id: UUID | str) -> Ledger:
-        """A ledger without a claim, which only buffers. Whoever locked the thread row writes its tail (owner: `run_id`)."""
+        """A ledger without a claim, which only buffers: whoever locked the thread row writes its tail."""
         return cls(uuid4(), thread_id, None)
 
     @property
@@ -150,10 +109,9 @@ class Ledger:
     def pending_size(self) -> int:
         return self._pending.size
 
-    @property
-    def waiting_since(self) -> float | None:
-        """When the first step checkpoint arrived that is not flushed yet (`time.monotonic`)."""
-        return self._pending.since
+    def due(self, delay: float) -> float | None:
+        """When to flush (`time.monotonic`); None while no step waits."""
+        return self._pending.due(delay)
 
     def preload(self, record: Record) -> None:
         """Remember the thread's newest root checkpoint, from the columns of `heddle.latest_checkpoint`."""
@@ -222,8 +180,8 @@ class Ledger:
                 metadata,
             )
             pending.size += size
-            if step and pending.since is None:
-                pending.since = time.monotonic()
+            if step:
+                pending.note_step(time.monotonic())
             self._advance(namespace, stored)
 
     def _advance(self, namespace: str, head: Stored) -> None:
@@ -317,7 +275,7 @@ class Ledger:
     def take(self) -> Rows | None:
         """The rows to flush now, without those held back. Until `landed` or `restore` they count as in flight."""
         with self._lock:
-            pending, self._pending = self._pending, _Buffer()
+            pending, self._pending = self._pending, Buffer()
         if not pending.count:
             return None
         self._in_flight = pending.rows()
@@ -363,7 +321,7 @@ class Ledger:
             await asyncio.shield(self._landed)
 
     def take_tail(self) -> Rows:
-        """Everything not stored yet, also what was held back, for the close. Closes the ledger. Empty after an error.
+        """Everything not stored yet, also what was held back, for the close. Closes it. Empty after an error.
 
         Await `settle` first: rows in flight are not in the tail, and come back when their flush fails.
         """
@@ -371,7 +329,7 @@ class Ledger:
             raise RuntimeError("a flush of this ledger is in flight: await settle() before take_tail()")
         with self._lock:
             self._closed = True
-            tail, self._pending = self._pending, _Buffer()
+            tail, self._pending = self._pending, Buffer()
             for rows in (*self._held_inputs.values(), self._held_interrupts):
                 tail.add_writes(rows)
             self._held_inputs, self._held_interrupts = {}, []
@@ -384,7 +342,7 @@ class Ledger:
 
     def _drop(self) -> None:
         with self._lock:
-            self._pending = _Buffer()
+            self._pending = Buffer()
             self._held_inputs, self._held_interrupts = {}, []
 
     def _end_flight(self) -> None:

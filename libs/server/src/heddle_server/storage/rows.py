@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -62,3 +63,60 @@ class Rows:
 
 
 _EMPTY: list[Sequence[object]] = [()] * 10
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Rows by key: reserved writes (index below zero) replace, ordinary ones keep the first."""
+
+    checkpoints: dict[tuple[str, str], CheckpointRow] = field(default_factory=dict)
+    blobs: dict[tuple[str, str, str], BlobRow] = field(default_factory=dict)
+    writes: dict[tuple[str, str, str, int], WriteRow] = field(default_factory=dict)
+    size: int = 0
+    since: float | None = None  # when its first step checkpoint arrived
+    latest: float = 0.0  # and its last one
+
+    @property
+    def count(self) -> int:
+        return len(self.checkpoints) + len(self.blobs) + len(self.writes)
+
+    def add_writes(self, rows: Iterable[WriteRow]) -> None:
+        for row in rows:
+            key = row[2], row[3], row[4], row[6]
+            if row[6] < 0 or key not in self.writes:
+                self.writes[key] = row
+                self.size += len(row[9])
+
+    def note_step(self, moment: float) -> None:
+        self.latest = moment
+        if self.since is None:
+            self.since = moment
+
+    def due(self, delay: float) -> float | None:
+        """When to flush; None while no step waits.
+
+        `delay` after the first step, or as soon after that as the steps pause, but within three times `delay`: a run
+        of many short steps then takes a few large statements.
+        """
+        if self.since is None:
+            return None
+        return min(max(self.since + delay, self.latest + delay / 2), self.since + 3 * delay)
+
+    def rows(self) -> Rows:
+        return Rows(
+            checkpoints=list(self.checkpoints.values()),
+            blobs=list(self.blobs.values()),
+            writes=list(self.writes.values()),
+            size=self.size,
+        )
+
+    def put_under(self, rows: Rows) -> None:
+        """Take back rows that are older than these."""
+        size = self.size + rows.size
+        self.checkpoints = {(row[2], row[3]): row for row in rows.checkpoints} | self.checkpoints
+        self.blobs = {(row[2], row[3], row[4]): row for row in rows.blobs} | self.blobs
+        newer, self.writes = self.writes, {}
+        self.add_writes(rows.writes)
+        self.add_writes(newer.values())
+        self.size = size
+        self.note_step(time.monotonic())

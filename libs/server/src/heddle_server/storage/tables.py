@@ -127,8 +127,8 @@ run = Table(
     Column("error", JSONB),
     Column("head_checkpoint_id", Text),  # the root checkpoint it ended on
     Column("base_checkpoint_id", Text),  # the root checkpoint it started from, for rollback
-    # Pending writes of the base checkpoint when the run was opened (an interrupted thread), as heddle.note_base gives
-    # them: heddle.rollback_checkpoints puts them back.
+    # Pending writes of the base checkpoint when the run was opened (an interrupted thread), as heddle.note_base
+    # gives them: heddle.rollback_checkpoints puts them back.
     Column("base_writes", JSONB),
     CheckConstraint("status IN ('pending', 'running', 'success', 'error', 'timeout', 'interrupted')", name="status"),
     CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
