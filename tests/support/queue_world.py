@@ -18,6 +18,7 @@ from heddle_core.domain.run import IfNotExists, NewRun, RunKwargs
 from heddle_core.ports.run_queue import Claim
 from heddle_server.storage import migrate
 from heddle_server.storage.database import Database, open_database
+from heddle_server.storage.rows import WriteRow
 from heddle_server.storage.run_queue import PostgresRunQueue
 from heddle_server.storage.runs import RunRows
 from tests.support.pg_queue import Address
@@ -137,3 +138,8 @@ async def queue_world(server: Address, *, budget: int = 10) -> AsyncIterator[Que
             yield QueueWorld(address, database, queue)
         finally:
             await queue.aclose()
+
+
+def a_write(claim: Claim, task: str, channel: str = "ch") -> WriteRow:
+    """A row of checkpoint_writes, as a run's ledger holds it."""
+    return (claim.run_id, str(claim.thread_id), "", "c", task, "", 0, channel, "null", b"")

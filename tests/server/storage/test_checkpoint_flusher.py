@@ -12,7 +12,7 @@ from heddle_core.domain.errors import LeaseLost, Unavailable
 from heddle_core.domain.run import Durability
 from heddle_server.storage.flusher import Flusher, is_transient
 from heddle_server.storage.ledger import Ledger
-from heddle_server.storage.rows import FLUSH_ROWS
+from heddle_server.storage.rows import FLUSH_ROWS, Buffer
 from tests.server.storage.test_checkpoint_runs import Notes, asker, counter
 from tests.support.checkpoint_world import (
     CheckpointWorld,
@@ -380,3 +380,36 @@ async def test_a_database_that_does_not_answer_is_reported_as_unavailable(world:
     )
     with pytest.raises(Unavailable, match="does not answer"):
         await world.saver.adelete_thread(str(uuid4()))
+
+
+async def test_two_claims_of_one_run_in_one_process_are_told_apart(world: CheckpointWorld) -> None:
+    old = await world.claim()
+    new = await world.take_over(old)
+    task = str(uuid4())
+    await write(world, old, value="old", task=task)
+    await write(world, new, value="new", task=task)
+    await write(world, old, value="old")
+    await world.flusher.flush_now(new)
+
+    assert old.lost
+    assert not new.lost
+    stored = await world.pool.fetch("SELECT blob FROM checkpoint_writes WHERE thread_id = $1", new.thread)
+    assert [world.saver.serde.loads_typed(("msgpack", row["blob"])) for row in stored] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "due"),
+    [
+        ([0.0], 0.020),
+        ([0.0, 0.005], 0.020),
+        ([0.0, 0.015], 0.025),
+        ([0.0, 0.015, 0.024], 0.034),
+        ([0.0, 0.019, 0.028, 0.037, 0.046, 0.055], 0.060),
+    ],
+)
+def test_steps_are_due_when_they_pause_or_have_waited_long(steps: list[float], due: float) -> None:
+    buffer = Buffer()
+    for moment in steps:
+        buffer.note_step(moment)
+    assert buffer.due(0.020) == pytest.approx(due)
+    assert Buffer().due(0.020) is None

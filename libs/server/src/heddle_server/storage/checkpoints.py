@@ -183,7 +183,7 @@ class PostgresSaver(SynchronousCalls):
         await self._ask(lambda: self._pool.execute(statement, *arguments))
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do work on the database, on its loop; once more after a passing error, since all of it may be repeated."""
+        """Do work on the database, on its loop; after a passing error once more, for all of it may be repeated."""
         return await self._flusher.at_home(_twice(work))
 
     async def adelete_thread(self, thread_id: str) -> None:

@@ -249,6 +249,9 @@ class Flusher:
 
     async def _write(self, batch: _Batch) -> BaseException | None:
         """Write the batch. Returns the error after which its rows are back in their ledgers, to be tried again."""
+        if len({ledger.run_id for ledger, _ in batch}) < len(batch):
+            # A run that this process lost and claimed again: the fence goes by run, so each claim passes it alone.
+            return await self._write_apart(batch)
         try:
             owned = await self._send(batch)
         except DATABASE_ERRORS as error:

@@ -110,13 +110,8 @@ class Ledger:
         return self._pending.size
 
     def due(self, delay: float) -> float | None:
-        """When to flush (`time.monotonic`); None while no step waits.
-
-        `delay` after the first unflushed step, or as soon after that as the steps pause, but within three times
-        `delay`: a run of many short steps then takes a few large statements.
-        """
-        since, latest = self._pending.since, self._pending.latest
-        return None if since is None else min(max(since + delay, latest + delay / 2), since + 3 * delay)
+        """When to flush (`time.monotonic`); None while no step waits."""
+        return self._pending.due(delay)
 
     def preload(self, record: Record) -> None:
         """Remember the thread's newest root checkpoint, from the columns of `heddle.latest_checkpoint`."""
@@ -186,9 +181,7 @@ class Ledger:
             )
             pending.size += size
             if step:
-                pending.latest = time.monotonic()
-                if pending.since is None:
-                    pending.since = pending.latest
+                pending.note_step(time.monotonic())
             self._advance(namespace, stored)
 
     def _advance(self, namespace: str, head: Stored) -> None:

@@ -87,6 +87,21 @@ class Buffer:
                 self.writes[key] = row
                 self.size += len(row[9])
 
+    def note_step(self, moment: float) -> None:
+        self.latest = moment
+        if self.since is None:
+            self.since = moment
+
+    def due(self, delay: float) -> float | None:
+        """When to flush; None while no step waits.
+
+        `delay` after the first step, or as soon after that as the steps pause, but within three times `delay`: a run
+        of many short steps then takes a few large statements.
+        """
+        if self.since is None:
+            return None
+        return min(max(self.since + delay, self.latest + delay / 2), self.since + 3 * delay)
+
     def rows(self) -> Rows:
         return Rows(
             checkpoints=list(self.checkpoints.values()),
@@ -104,4 +119,4 @@ class Buffer:
         self.add_writes(rows.writes)
         self.add_writes(newer.values())
         self.size = size
-        self.since = self.since or time.monotonic()
+        self.note_step(time.monotonic())

@@ -7,6 +7,7 @@ What a claim leaves is collected once and kept until the database has answered, 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = ["RunCloser"]
 _log = logging.getLogger(__name__)
 _SQL = statements("run_queue.sql")
 _MOST_CLOSES = 64
+_KEPT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class RunCloser:
     def __init__(self, pool: asyncpg.Pool[Any], writes: Writes, *, flights: int = 1) -> None:
         self._pool = pool
         self._closes: Together[_Closing, Finished] = Together(self._send, writes, most=_MOST_CLOSES, flights=flights)
-        self._unanswered: dict[UUID, _Closing] = {}
+        self._unanswered: dict[UUID, tuple[float, _Closing]] = {}
 
     async def finish(self, claim: Claim, outcome: Outcome, state: StateSummary | None) -> Finished:
         ledger = claim.ledger
@@ -58,14 +60,23 @@ class RunCloser:
             raise TypeError("a claim of this queue carries a Ledger")
         if _is_lost(ledger):
             return Finished(held=False)
-        closing = self._unanswered.pop(claim.token, None) or await _collect(claim, ledger, outcome, state)
+        _, kept = self._unanswered.pop(claim.token, (0.0, None))
+        closing = kept or await _collect(claim, ledger, outcome, state)
         if _is_lost(ledger):  # the flush it waited for found out
             return Finished(held=False)
         try:
             return await self._closes.ask(closing)
         except Unavailable:
-            self._unanswered[claim.token] = closing
+            self._keep(closing)
             raise
+
+    def _keep(self, closing: _Closing) -> None:
+        """For the next try. Those that nobody tried again in a long time have lost their lease."""
+        now = time.monotonic()
+        for token, (since, _) in tuple(self._unanswered.items()):
+            if now - since > _KEPT_SECONDS:
+                del self._unanswered[token]
+        self._unanswered[closing.claim.token] = now, closing
 
     async def _send(self, group: Sequence[Waiting[_Closing, Finished]]) -> None:
         # Rows are known by their run. A claim that was lost and the one that followed it must not meet in a statement,
