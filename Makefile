@@ -48,6 +48,8 @@ lock: $(STAMP)  ## resolve every dependency anew into requirements.lock
 bench: $(STAMP)  ## measure the server against its budgets
 	@$(BIN)/python -m benchmarks
 
+include scripts/airflow.mk
+
 .PHONY: clean
 clean:  ## remove what setup and tests made; data under .heddle stays
 	rm -rf .venv .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
