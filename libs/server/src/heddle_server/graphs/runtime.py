@@ -135,10 +135,12 @@ async def _stream_records(graph: Graph, claim: Claim, config: RunnableConfig, st
     records: Any = graph.astream_events(run_input(claim), config, version="v2", **_options(graph, claim))
     async with aclosing(records):
         async for record in records:
-            stream.record(record)
             if record["event"] == "on_chain_stream" and record["run_id"] == root:
+                # What this record carries are the other modes' events, and internal values with them.
                 chunk = record["data"]["chunk"]
                 stream.chunk(*(chunk if claim.kwargs.subgraphs else ((), *chunk)))
+            else:
+                stream.record(record)
 
 
 def _options(graph: Graph, claim: Claim) -> dict[str, Any]:
