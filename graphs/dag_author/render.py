@@ -138,7 +138,8 @@ def _docstring_line(text: str) -> str:
     return line[:200].rstrip() or "A DAG"
 
 
-_ENVIRONMENT = jinja2.Environment(
+# The output is Python, not HTML: `pyrepr` is what makes text harmless.
+_ENVIRONMENT = jinja2.Environment(  # nosec B701
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=False,
     undefined=jinja2.StrictUndefined,

@@ -145,7 +145,7 @@ dag_id, dag_name, description, file_path, schedule_interval, owner, tags, task_c
 
 async def list_dags(conn: Any, project: UUID, limit: int) -> list[DagRow]:
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND is_active "
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND is_active "  # nosec B608
         "ORDER BY created_at, dag_id LIMIT $2",
         project,
         limit,
@@ -160,7 +160,7 @@ async def dag_ids(conn: Any, project: UUID) -> list[str]:
 
 async def find_dag(conn: Any, project: UUID, dag_id: str) -> DagRow | None:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND dag_id = $2",
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND dag_id = $2",  # nosec B608
         project,
         dag_id,
     )
@@ -169,7 +169,7 @@ async def find_dag(conn: Any, project: UUID, dag_id: str) -> DagRow | None:
 
 async def dag_of_commit(conn: Any, project: UUID, commit_id: str) -> DagRow | None:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND commit_id = $2",
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND commit_id = $2",  # nosec B608
         project,
         commit_id,
     )

@@ -61,11 +61,11 @@ class World:
     def rows(self, table: str, project: UUID = PROJECT) -> list[dict[str, Any]]:
         with psycopg.connect(self.url, row_factory=psycopg.rows.dict_row) as conn:
             query = f"SELECT * FROM public.{table} WHERE project_id = %s ORDER BY created_at"
-            return conn.execute(query, [project]).fetchall()  # type: ignore[arg-type]
+            return conn.execute(query, [project]).fetchall()
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as conn:
-            conn.execute(statement)  # type: ignore[arg-type]
+            conn.execute(statement)
 
     def repository(self, project: UUID = PROJECT) -> Path:
         return self.data / "projects" / f"{project}.git"

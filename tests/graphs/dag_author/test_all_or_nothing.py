@@ -201,7 +201,7 @@ async def test_a_branch_taken_back_from_committed_rows_moves_forward_again(
 def _holding(world: World, statement: str) -> Iterator[None]:
     """Hold a lock of the database until the block ends."""
     with psycopg.connect(world.url) as conn:
-        conn.execute(statement)  # type: ignore[arg-type]
+        conn.execute(statement)
         yield
 
 
@@ -243,7 +243,7 @@ async def _kill_backend(world: World) -> None:
 
 def _ask(world: World, query: str) -> Any:
     with psycopg.connect(world.url) as conn:
-        row = conn.execute(query).fetchone()  # type: ignore[arg-type]
+        row = conn.execute(query).fetchone()
     return row[0] if row else None
 
 

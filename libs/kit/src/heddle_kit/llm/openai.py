@@ -138,7 +138,7 @@ def _text(content: str | list[Any]) -> str:
 
 def _backoff(attempt: int) -> float:
     longest: float = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
-    return longest - random.uniform(0, longest / 4)
+    return longest - random.uniform(0, longest / 4)  # nosec B311
 
 
 def _retry_after(text: str) -> float | None:
