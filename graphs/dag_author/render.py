@@ -131,8 +131,7 @@ def _delta(value: timedelta) -> str:
 
 def _docstring_line(text: str) -> str:
     printable = "".join(
-        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else letter
-        for letter in text
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else letter for letter in text
     )
     line = " ".join(printable.replace("\\", " ").replace('"', "'").split())
     return line[:200].rstrip() or "A DAG"

@@ -120,9 +120,7 @@ async def add_dag(conn: Any, project: UUID, user: UUID, row: DagRow) -> datetime
     return created
 
 
-async def add_file_version(
-    conn: Any, project: UUID, user: UUID, *, path: str, commit_id: str, content: bytes
-) -> None:
+async def add_file_version(conn: Any, project: UUID, user: UUID, *, path: str, commit_id: str, content: bytes) -> None:
     await conn.execute(
         """
         INSERT INTO public.file_versions (id, project_id, path, commit_id, sha256, size_bytes, modified_by)
@@ -179,8 +177,7 @@ async def dag_of_commit(conn: Any, project: UUID, commit_id: str) -> DagRow | No
 async def file_hash(conn: Any, project: UUID, path: str) -> str | None:
     """The hash of the file as this agent wrote it last."""
     found: str | None = await conn.fetchval(
-        "SELECT sha256 FROM public.file_versions WHERE project_id = $1 AND path = $2 "
-        "ORDER BY created_at DESC LIMIT 1",
+        "SELECT sha256 FROM public.file_versions WHERE project_id = $1 AND path = $2 ORDER BY created_at DESC LIMIT 1",
         project,
         path,
     )
@@ -188,6 +185,4 @@ async def file_hash(conn: Any, project: UUID, path: str) -> str | None:
 
 
 def _dag(row: Any) -> DagRow:
-    return DagRow(
-        **{name: row[name] for name in DagRow.__dataclass_fields__ if name != "tags"}, tags=row["tags"] or ()
-    )
+    return DagRow(**{name: row[name] for name in DagRow.__dataclass_fields__ if name != "tags"}, tags=row["tags"] or ())

@@ -9,19 +9,19 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.support.postgres_server import DatabaseServer
+from heddle_cli.postgres import Running
+from tests.support.postgres_server import copy_of, drop
 from tests.support.server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def server(postgres: DatabaseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server most tests share: each uses threads of its own."""
     folder = tmp_path_factory.mktemp("server")
-    with (
-        postgres.database() as url,
-        serving(url, folder, environment={"ENVIRONMENT": "production"}) as running,
-    ):
+    address = copy_of(postgres, migrated_template)
+    with serving(address.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running:
         yield running
+    drop(postgres, address)
 
 
 @pytest.fixture

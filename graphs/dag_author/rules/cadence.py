@@ -216,9 +216,7 @@ def _every_few(unit: str, number: int, clocks: Sequence[Clock], on: On) -> Timin
         months = number * (3 if unit == "quarter" else 1)
         if 12 % months == 0:
             minute, hour = _clock_fields(clocks)
-            return Timing(
-                schedule_interval=f"{minute} {hour} {_listed(on.days) if on.days else 1} */{months} *"
-            )
+            return Timing(schedule_interval=f"{minute} {hour} {_listed(on.days) if on.days else 1} */{months} *")
     elif unit in ("day", "week") and on == On() and len(clocks) <= 1:
         days = number * (7 if unit == "week" else 1)
         return Timing(interval_minutes=days * 1440, start_clock=clocks[0] if clocks else None)

@@ -32,9 +32,7 @@ def _extract(shop: Workshop, step: Step) -> _Built:
         return _from_place(shop, step, place)
     if source is not None and source.store is Store.DATABASE:
         tables = [thing for thing in step.things if thing not in PRONOUNS] or [
-            name
-            for name in step.names("from")
-            if slug(name) != source.conn_id and name.lower() != source.name
+            name for name in step.names("from") if slug(name) != source.conn_id and name.lower() != source.name
         ]
         if tables:
             return _pairs(_extract_table(shop, step, table, source.conn_id) for table in tables)
@@ -66,9 +64,7 @@ def _from_place(shop: Workshop, step: Step, place: str) -> _Built:
     if bodies.is_remote(place):
         target = next((t.text for t in step.parts.get("to", ()) if t.kind is Kind.PLACE), None)
         target = target or bodies.downloaded_name(place)
-        task = shop.task(
-            f"{step.verb}_{bodies.table_of(place)}", "bash", bash_command=bodies.download(place, target)
-        )
+        task = shop.task(f"{step.verb}_{bodies.table_of(place)}", "bash", bash_command=bodies.download(place, target))
         return [task], [Data(path=target, about=bodies.table_of(place))]
     # A local file needs no fetching: the task only proves that it is there.
     command = f"test -r {bodies.shell_path(place)}"
@@ -107,16 +103,12 @@ def _aggregate(shop: Workshop, step: Step) -> _Built:
         result = slug(" ".join(things[:1]))
         statements = sql.top(int(best[0]), best[1], measures[0], data.table, result, data.conn_id)
     else:
-        result = "_".join(
-            [*(item.alias for item in measures), *(["per", *map(slug, by)] if by else ["summary"])]
-        )
+        result = "_".join([*(item.alias for item in measures), *(["per", *map(slug, by)] if by else ["summary"])])
         statements = sql.aggregate(measures, by, data.table, result, data.conn_id)
     named = {slug(name) for name in by if not sql.is_time(name)}
     columns = sorted({item.column for item in measures if item.column} | named)
     if columns:
-        shop.assume(
-            f"`{slug(data.about) or data.table}` has the columns {', '.join(f'`{c}`' for c in columns)}"
-        )
+        shop.assume(f"`{slug(data.about) or data.table}` has the columns {', '.join(f'`{c}`' for c in columns)}")
     task = shop.task(f"{step.verb}_{result}", "sql", conn_id=data.conn_id, sql=statements)
     return [task], [Data(table=result, conn_id=data.conn_id, about=result)]
 
@@ -130,11 +122,7 @@ def _clear(step: Step, things: list[str]) -> bool:
 def _top(things: list[str]) -> list[str] | None:
     """`top 10 products`: the number and the thing."""
     words = things[0].split() if things else []
-    return (
-        [words[1], " ".join(words[2:])]
-        if len(words) > 2 and words[0] == "top" and words[1].isdecimal()
-        else None
-    )
+    return [words[1], " ".join(words[2:])] if len(words) > 2 and words[0] == "top" and words[1].isdecimal() else None
 
 
 def _is_the_table(item: sql.Measure, data: Data) -> bool:
@@ -246,9 +234,7 @@ def _load_data(shop: Workshop, step: Step, data: Data, conn_id: str) -> tuple[Fi
     if data.conn_id == conn_id:
         statements = sql.append(data.table, target, conn_id)
         return shop.task(f"{step.verb}_{about}", "sql", conn_id=conn_id, sql=statements), left
-    code = bodies.move_rows(
-        f"SELECT * FROM {sql.ident(data.table, data.conn_id)}", data.conn_id, conn_id, target
-    )
+    code = bodies.move_rows(f"SELECT * FROM {sql.ident(data.table, data.conn_id)}", data.conn_id, conn_id, target)
     return shop.task(f"{step.verb}_{about}", "python", python_code=code), left
 
 
@@ -288,8 +274,7 @@ def _run(shop: Workshop, step: Step) -> _Built:
     places = [token.text for token in step.tokens if token.kind is Kind.PLACE]
     scripts = [place for place in places if not bodies.is_remote(place) and not place.endswith(".sql")]
     made = [
-        shop.task(f"run_{bodies.table_of(place)}", "bash", bash_command=bodies.run_script(place))
-        for place in scripts
+        shop.task(f"run_{bodies.table_of(place)}", "bash", bash_command=bodies.run_script(place)) for place in scripts
     ]
     return (made, []) if made else ([shop.open_task(step)], [])
 
@@ -310,17 +295,13 @@ def _wait(shop: Workshop, step: Step) -> _Built:
         return [shop.task(f"wait_for_{about}", "wait_file", filepath=place)], [Data(path=place, about=about)]
     words = [token.plain for token in step.tokens]
     number = next((int(word) for word in words if word.isdecimal()), None)
-    unit = next(
-        (60 if word.startswith("hour") else 1 for word in words if word.startswith(("minute", "hour"))), None
-    )
+    unit = next((60 if word.startswith("hour") else 1 for word in words if word.startswith(("minute", "hour"))), None)
     if number and unit:
         return [shop.task(f"wait_{number * unit}_minutes", "wait_time", wait_minutes=number * unit)], []
     if "dag" in words or "pipeline" in words:
         at = next(index for index, word in enumerate(words) if word in ("dag", "pipeline"))
         around = [*words[at + 1 : at + 2], *words[:at][::-1]]
-        names = [
-            word for word in around if word not in ("the", "for", "until", "to", "has", "is", "finishes")
-        ]
+        names = [word for word in around if word not in ("the", "for", "until", "to", "has", "is", "finishes")]
         if names:
             return [shop.task(f"wait_for_{names[0]}", "wait_dag", external_dag_id=slug(names[0]))], []
     return [shop.open_task(step, "how to tell that it is there", kind="wait_python")], []

@@ -41,9 +41,7 @@ class Workshop:
 
     def open_task(self, step: Step, what: str = "", kind: str = "python") -> Fields:
         words = step.words if not what else f"{step.words} ({what})"
-        about = (
-            self.current[0].about if step.refers_back and self.current and not step.parts.get("to") else ""
-        )
+        about = self.current[0].about if step.refers_back and self.current and not step.parts.get("to") else ""
         name = f"{step.verb}_{slug(about)}" if about and step.verb else name_of(step)
         return self.task(name, kind, python_code=bodies.fill_in(words))
 
@@ -61,9 +59,7 @@ def name_of(step: Step) -> str:
     words = [slug(word) for thing in step.things for word in thing.split() if thing not in PRONOUNS]
     if not words:
         words = [slug(t.text) for t in step.tokens if t.kind in (Kind.WORD, Kind.PLACE, Kind.QUOTED)]
-        words = [
-            word for word in words if word not in ("the", "a", "an", "to", "it", "them", "all", "of", "for")
-        ]
+        words = [word for word in words if word not in ("the", "a", "an", "to", "it", "them", "all", "of", "for")]
     target = step.parts.get("to", ()) or step.parts.get("on", ())
     channel = [slug(t.text) for t in target if t.kind is Kind.WORD and t.plain == "slack"]
     link = ["to", *channel] if channel and step.action is Action.NOTIFY else []

@@ -164,9 +164,7 @@ async def test_a_spec_is_used_once_and_not_again_by_the_next_message(world: Worl
 
 
 async def test_content_blocks_are_read_like_text(world: World) -> None:
-    values = await world.say(
-        [{"type": "text", "text": "/agent create run a.sh"}, {"type": "image", "data": "x"}]
-    )
+    values = await world.say([{"type": "text", "text": "/agent create run a.sh"}, {"type": "image", "data": "x"}])
     assert values["commit_id"]
 
 

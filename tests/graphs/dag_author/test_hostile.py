@@ -78,9 +78,7 @@ def test_whatever_the_texts_only_constants_differ(name: str, text: str, value: s
         _, rendered = _made(
             {"dag_name": name, "dag_id": "fixed", "description": text, "params": {"p": value}, "tasks": tasks}
         )
-        _, plain = _made(
-            {"dag_name": "n", "dag_id": "fixed", "description": "d", "params": {"p": "v"}, "tasks": tasks}
-        )
+        _, plain = _made({"dag_name": "n", "dag_id": "fixed", "description": "d", "params": {"p": "v"}, "tasks": tasks})
     except Refused:
         return
     assert _shape(rendered) == _shape(plain)

@@ -240,6 +240,9 @@ class Local:
         run.say("metadata", {"run_id": str(claim.run_id), "attempt": 1})
         self.world.started.put_nowait(run)
 
+    def recall(self, run_id: RunId) -> Run | None:
+        return None
+
     def cancel(self, run_id: RunId, action: CancelAction) -> bool:
         if run_id not in self.here:
             return False
