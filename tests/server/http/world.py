@@ -213,7 +213,7 @@ class Playing:
 
     def end(self, result: Any, status: RunStatus = RunStatus.SUCCESS) -> None:
         self.world.rows.settle(self.run_id, status)
-        self.world.log.end(self.run_id, Encoded(json.dumps(result).encode()), keep=timedelta(seconds=60))
+        self.world.log.end(self.run_id, 1, Encoded(json.dumps(result).encode()), keep=timedelta(seconds=60))
 
 
 @dataclass
@@ -247,7 +247,7 @@ class Local:
         if run_id not in self.here:
             return False
         self.world.rows.settle(run_id, RunStatus.INTERRUPTED)
-        self.world.log.end(run_id, Encoded(b'{"partial":1}'), keep=timedelta(seconds=60))
+        self.world.log.end(run_id, 1, Encoded(b'{"partial":1}'), keep=timedelta(seconds=60))
         return True
 
 

@@ -46,12 +46,12 @@ class Executor:
             if finished.instead is not None:
                 outcome, result = finished.instead, _as_result(finished.instead)
         if not finished.held or outcome.kind is OutcomeKind.RELEASED:
-            self._events.end(claim.run_id, None, keep=self._limits.keep_events)
+            self._events.end(claim.run_id, claim.attempt, None, keep=self._limits.keep_events)
             _log.warning("run_given_up", extra=live.fields(reason=live.reason, outcome=outcome.kind))
             return finished
         if outcome.error is not None:
             live.log.append([Event("error", outcome.error)])
-        self._events.end(claim.run_id, result, keep=self._limits.keep_events)
+        self._events.end(claim.run_id, claim.attempt, result, keep=self._limits.keep_events)
         _log.info("run_ended", extra=live.fields(status=outcome.kind))
         return finished
 
