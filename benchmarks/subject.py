@@ -19,6 +19,7 @@ from urllib.request import urlopen
 
 import psutil
 import psycopg
+
 from heddle_cli.postgres.launcher import EmbeddedPostgres, Running
 
 _GRAPHS = Path(__file__).with_name("graphs.py")
@@ -50,7 +51,7 @@ class Subject:
 
     def sql(self, statement: str) -> object:
         with psycopg.connect(self.postgres.dsn(self.database), autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 

@@ -106,9 +106,7 @@ def listing(found: Sequence[DagRow]) -> str:
     lines = [f"{_count(len(found), 'DAG')} in this project:", ""]
     for row in found:
         when = f"`{row.schedule_interval}`" if row.schedule_interval else "only when triggered"
-        lines.append(
-            f"- **{row.dag_id}** ({_inline(row.dag_name)}): {_count(row.task_count, 'task')}, {when}"
-        )
+        lines.append(f"- **{row.dag_id}** ({_inline(row.dag_name)}): {_count(row.task_count, 'task')}, {when}")
     return "\n".join(lines)
 
 

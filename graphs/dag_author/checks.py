@@ -45,9 +45,7 @@ def check(spec: DagSpec, *, now: datetime) -> Plan:
     except Refused as refusal:
         problems += refusal.problems
     if when.text == "@continuous" and spec.max_active_runs != 1:
-        problems.append(
-            _problem("max_active_runs", "@continuous allows one active run", spec.max_active_runs, "1")
-        )
+        problems.append(_problem("max_active_runs", "@continuous allows one active run", spec.max_active_runs, "1"))
     upstream = {task.task_id: task.dependencies for task in spec.tasks}
     problems += structure.problems(upstream, [task.task_id for task in spec.tasks])
     tasks = []
@@ -177,9 +175,7 @@ def _common(task: Task) -> list[tuple[str, Value]]:
 def _bash(task: BashTask, path: str, warnings: list[str]) -> list[tuple[str, Value]]:
     command = task.bash_command.replace("\r\n", "\n")
     if not command.strip():
-        raise Refused.because(
-            Code.BASH_EMPTY, f"{path}.bash_command", "is empty: Airflow would report success"
-        )
+        raise Refused.because(Code.BASH_EMPTY, f"{path}.bash_command", "is empty: Airflow would report success")
     found: list[tuple[str, Value]] = [
         ("bash_command", _template(command, task.task_id, f"{path}.bash_command", warnings))
     ]
@@ -218,17 +214,13 @@ def _template(text: str, task_id: str, path: str, warnings: list[str]) -> str:
             f"The text of task `{task_id}` ({path.rsplit('.', 1)[-1]}) is no template Airflow could render: "
             "it is passed on literally."
         )
-    warnings += [
-        f"The task `{task_id}` uses `{name}`, which Airflow 3 no longer has." for name in prepared.unknown
-    ]
+    warnings += [f"The task `{task_id}` uses `{name}`, which Airflow 3 no longer has." for name in prepared.unknown]
     return prepared.text
 
 
 def _refuse_file_ending(text: str, path: str, endings: tuple[str, ...]) -> None:
     if endings and text.endswith(endings):
-        raise Refused.because(
-            Code.TEMPLATE_INVALID, path, "would be read as the name of a template file", got=text
-        )
+        raise Refused.because(Code.TEMPLATE_INVALID, path, "would be read as the name of a template file", got=text)
 
 
 def _join_warnings(spec: DagSpec, upstream: dict[str, list[str]]) -> list[str]:
@@ -236,9 +228,7 @@ def _join_warnings(spec: DagSpec, upstream: dict[str, list[str]]) -> list[str]:
     if not branches:
         return []
     after = structure.behind(upstream, {task.task_id for task in branches})
-    joins = [
-        task for task in spec.tasks if len(set(task.dependencies)) > 1 and set(task.dependencies) & after
-    ]
+    joins = [task for task in spec.tasks if len(set(task.dependencies)) > 1 and set(task.dependencies) & after]
     return [
         f"The task `{task.task_id}` joins paths behind a branch: with the trigger rule all_success it is "
         "skipped with the path not taken (use none_failed_min_one_success)."

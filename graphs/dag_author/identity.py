@@ -13,9 +13,7 @@ from heddle_kit.git import Identity
 
 LOCAL_PROJECT = UUID("00000000-0000-0000-0000-000000000001")
 LOCAL_USER = UUID("00000000-0000-0000-0000-000000000001")
-_USERS = UUID(
-    "6f6b0c3e-3f0f-5a43-9d0b-7f6b7f1f5c11"
-)  # names of users that are not UUIDs become UUIDs under this
+_USERS = UUID("6f6b0c3e-3f0f-5a43-9d0b-7f6b7f1f5c11")  # names of users that are not UUIDs become UUIDs under this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

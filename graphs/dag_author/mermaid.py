@@ -13,12 +13,7 @@ def draw(kinds: Mapping[str, str], upstream: Mapping[str, Sequence[str]]) -> str
     # Mermaid has words of its own (end, graph, class): a prefix keeps task ids from being one.
     lines = ["```mermaid", "flowchart LR", *(f'    t_{task}["{task}<br/>{kinds[task]}"]' for task in shown)]
     known = set(shown)
-    lines += [
-        f"    t_{before} --> t_{task}"
-        for task in shown
-        for before in upstream.get(task, ())
-        if before in known
-    ]
+    lines += [f"    t_{before} --> t_{task}" for task in shown for before in upstream.get(task, ()) if before in known]
     if len(kinds) > len(shown):
         lines.append(f'    more["and {len(kinds) - len(shown)} more"]')
     return "\n".join([*lines, "```"])

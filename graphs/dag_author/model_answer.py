@@ -137,6 +137,4 @@ def _no_constant(name: str) -> Any:
 
 
 def _refused(code: Code, rule: str, got: str) -> Refused:
-    return Refused.because(
-        code, "model", f"the model {rule}", got=shown(got[: limits.NAME_LENGTH]) if got else ""
-    )
+    return Refused.because(code, "model", f"the model {rule}", got=shown(got[: limits.NAME_LENGTH]) if got else "")

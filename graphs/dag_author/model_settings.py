@@ -34,9 +34,7 @@ class ModelSettings:
             return None
         chosen = (config.get("configurable") or {}).get("model")
         name = str(chosen or env.get("DAG_AUTHOR_MODEL", "").strip() or DEFAULT_MODEL)
-        return cls(
-            name=name[:200], base_url=base or None, timeout=_timeout(env), api_key=key or "none-needed"
-        )
+        return cls(name=name[:200], base_url=base or None, timeout=_timeout(env), api_key=key or "none-needed")
 
 
 def _timeout(env: Mapping[str, str]) -> float:

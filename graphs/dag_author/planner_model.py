@@ -85,9 +85,7 @@ async def _ask(model: Model, turns: list[Turn]) -> Reply:
 
 def _repair(reply: Reply, refusal: Refused) -> list[Turn]:
     said = (reply.calls[0] if reply.calls else reply.text).strip() or "(nothing)"
-    problems = json.dumps(
-        [problem.as_json() for problem in refusal.problems[:30]], ensure_ascii=False, indent=1
-    )
+    problems = json.dumps([problem.as_json() for problem in refusal.problems[:30]], ensure_ascii=False, indent=1)
     return [
         Turn(role=Role.ASSISTANT, text=said[:100_000]),
         Turn(

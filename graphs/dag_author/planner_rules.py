@@ -7,10 +7,12 @@ from typing import Any
 from graphs.dag_author.problems import Code, Refused
 from graphs.dag_author.rules import clauses, edges, modifiers, steps, timing, zones
 from graphs.dag_author.rules.bodies import table_of
+from graphs.dag_author.rules.cadence import Timing
 from graphs.dag_author.rules.lexicon import PRONOUNS
 from graphs.dag_author.rules.steps import Step
-from graphs.dag_author.rules.tasks import Workshop
+from graphs.dag_author.rules.tasks import build
 from graphs.dag_author.rules.tokens import Kind
+from graphs.dag_author.rules.workshop import Workshop
 from graphs.dag_author.spec import DEFAULT_START
 
 NAME_WORDS = 6
@@ -59,7 +61,7 @@ def _tasks(segments: list[tuple[bool, list[Step]]], shop: Workshop) -> list[dict
         layer: list[dict[str, Any]] = []
         for step in group:
             shop.current = before
-            layer += shop.build(step)
+            layer += build(shop, step)
             left += [] if shop.current is before else shop.current
         shop.current = left or before
         layers.append(layer)
@@ -67,13 +69,13 @@ def _tasks(segments: list[tuple[bool, list[Step]]], shop: Workshop) -> list[dict
     tasks = [task for layer in layers for task in layer]
     ends = edges.leaves(upstream)
     for step in (step for _, found in segments for step in found if step.on_failure):
-        for task in shop.build(step):
+        for task in build(shop, step):
             upstream[task["task_id"]] = ends
             tasks.append(task)
     return [task | {"dependencies": upstream[task["task_id"]]} for task in tasks]
 
 
-def _schedule(when: timing.Timing) -> dict[str, Any]:
+def _schedule(when: Timing) -> dict[str, Any]:
     fields: dict[str, Any] = {"schedule_interval": when.schedule_interval}
     if when.interval_minutes is not None:
         fields["interval_minutes"] = when.interval_minutes

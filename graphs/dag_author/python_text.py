@@ -40,9 +40,7 @@ def wrap(code: str, *, task_id: str, path: str) -> Function:
     notes = _warnings(tree, text, task_id)
     if not tree.body:
         notes.append(f"The task `{task_id}` has no code: it does nothing.")
-        return Function(
-            source=f"def _run_{task_id}(**context):\n{INDENT}return None\n", warnings=tuple(notes)
-        )
+        return Function(source=f"def _run_{task_id}(**context):\n{INDENT}return None\n", warnings=tuple(notes))
     call = _missing_call(tree, task_id, path)
     head = _context_lines(tree)
     body = _indented(text, tree, path)
@@ -85,9 +83,7 @@ def _compile(source: str, shift: int, path: str) -> None:
     except SyntaxError as fault:
         raise _syntax(fault, shift, path) from fault
     except (ValueError, RecursionError, MemoryError) as fault:
-        raise Refused.because(
-            Code.CODE_SYNTAX, path, "cannot be compiled: it is nested too deeply"
-        ) from fault
+        raise Refused.because(Code.CODE_SYNTAX, path, "cannot be compiled: it is nested too deeply") from fault
 
 
 def _too_deep(path: str) -> Refused:
@@ -96,9 +92,7 @@ def _too_deep(path: str) -> Refused:
 
 def _syntax(fault: SyntaxError, shift: int, path: str) -> Refused:
     line = max((fault.lineno or 1) - shift, 1)
-    return Refused.because(
-        Code.CODE_SYNTAX, f"{path}, line {line}", fault.msg, got=(fault.text or "").strip()
-    )
+    return Refused.because(Code.CODE_SYNTAX, f"{path}, line {line}", fault.msg, got=(fault.text or "").strip())
 
 
 def _indented(text: str, tree: ast.Module, path: str) -> str:
@@ -135,9 +129,7 @@ def _missing_call(tree: ast.Module, task_id: str, path: str) -> str | None:
     """The line that runs a definition nobody calls; None when the code does something by itself."""
     if not all(isinstance(node, _QUIET) or _is_constant(node) for node in tree.body):
         return None
-    functions = {
-        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     if not functions:
         return None
     chosen = next((name for name in (task_id, "main", "run", "execute") if name in functions), None)
@@ -159,9 +151,7 @@ def _missing_call(tree: ast.Module, task_id: str, path: str) -> str | None:
         named = [arg.arg for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
         required = len(arguments.args) + len(arguments.posonlyargs) - len(arguments.defaults)
         needed = named[:required] + [
-            arg.arg
-            for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-            if default is None
+            arg.arg for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
         ]
         unknown = [name for name in needed if name not in CONTEXT]
         if unknown or arguments.posonlyargs[:1]:
@@ -209,10 +199,7 @@ def _context_lines(tree: ast.Module) -> list[str]:
         elif isinstance(node, ast.Global | ast.Nonlocal):
             bound.update(node.names)
     free = read - bound
-    lines = [
-        f"{name} = context[{name!r}]"
-        for name in sorted(free & (CONTEXT - {"conn", "conf", "reason", "task"}))
-    ]
+    lines = [f"{name} = context[{name!r}]" for name in sorted(free & (CONTEXT - {"conn", "conf", "reason", "task"}))]
     if "task" in free:
         lines.append("task = context['task']")
     return lines + (["kwargs = context"] if "kwargs" in free else [])

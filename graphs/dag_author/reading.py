@@ -116,9 +116,7 @@ def _tasks(fields: dict[str, Any]) -> list[Any]:
     if tasks in (None, [], {}):
         raise Refused.because(Code.GRAPH_EMPTY, "tasks", "a DAG needs at least one task")
     if isinstance(tasks, Mapping):
-        tasks = [
-            {"task_id": name, **body} if isinstance(body, Mapping) else body for name, body in tasks.items()
-        ]
+        tasks = [{"task_id": name, **body} if isinstance(body, Mapping) else body for name, body in tasks.items()]
     if not isinstance(tasks, list):
         raise Refused.because(Code.SPEC_INVALID, "tasks", "must be a list of tasks", got=tasks)
     if len(tasks) > limits.max_tasks():
@@ -138,9 +136,7 @@ def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], where: str) -> 
             raise Refused.because(Code.SPEC_INVALID, where, "field names must be text", got=key)
         name = aliases.get(key, key)
         if name in found and found[name] != value:
-            raise Refused.because(
-                Code.SPEC_INVALID, f"{where}.{key}", f"says something else than {name}", got=value
-            )
+            raise Refused.because(Code.SPEC_INVALID, f"{where}.{key}", f"says something else than {name}", got=value)
         found[name] = value
     return found
 
@@ -148,9 +144,7 @@ def _renamed(raw: Mapping[Any, Any], aliases: Mapping[str, str], where: str) -> 
 def _dag_fields(raw: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     fields = _renamed(raw, DAG_ALIASES, "spec")
     fields.pop("project_id", None)
-    asked = [
-        name for name in ("email_on_failure", "email_on_retry") if _truth(fields.pop(name, False)) is True
-    ]
+    asked = [name for name in ("email_on_failure", "email_on_retry") if _truth(fields.pop(name, False)) is True]
     notes += [f"{name} is ignored: Airflow 3 has no such option, use a notifier." for name in asked]
     for name in _DAG_NUMBERS:
         _number(fields, name)
@@ -214,21 +208,14 @@ def _task_fields(raw: object, index: int, notes: list[str]) -> dict[str, Any]:
 
 def _guess_type(fields: dict[str, Any]) -> None:
     bodies = [
-        kind
-        for kind, name in (("python", "python_code"), ("bash", "bash_command"), ("sql", "sql"))
-        if name in fields
+        kind for kind, name in (("python", "python_code"), ("bash", "bash_command"), ("sql", "sql")) if name in fields
     ]
     if len(bodies) == 1:
         fields["task_type"] = bodies[0]
 
 
 def _task_type(text: str) -> str:
-    name = (
-        re.sub(r"Operator$", "", text.strip(), flags=re.IGNORECASE)
-        .lower()
-        .replace("-", "_")
-        .replace(" ", "_")
-    )
+    name = re.sub(r"Operator$", "", text.strip(), flags=re.IGNORECASE).lower().replace("-", "_").replace(" ", "_")
     name = name.removesuffix("_")
     return TYPE_ALIASES.get(name, name)
 

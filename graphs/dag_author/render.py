@@ -131,14 +131,14 @@ def _delta(value: timedelta) -> str:
 
 def _docstring_line(text: str) -> str:
     printable = "".join(
-        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else letter
-        for letter in text
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") else letter for letter in text
     )
     line = " ".join(printable.replace("\\", " ").replace('"', "'").split())
     return line[:200].rstrip() or "A DAG"
 
 
-_ENVIRONMENT = jinja2.Environment(
+# The output is Python, not HTML: `pyrepr` is what makes text harmless.
+_ENVIRONMENT = jinja2.Environment(  # nosec B701
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=False,
     undefined=jinja2.StrictUndefined,

@@ -82,11 +82,7 @@ def read(text: str) -> FoundDag:
     tasks: dict[str, FoundTask] = {}
     edges: set[tuple[str, str]] = set()
     for node in block.body:
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.value, ast.Call)
-            and isinstance(node.targets[0], ast.Name)
-        ):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
             tasks[node.targets[0].id] = _task(node.value)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.BinOp):
             edges |= _edges(node.value, tasks)
@@ -136,9 +132,7 @@ def _pairs(found: FoundDag, plan: Plan) -> list[tuple[str, object, object]]:
         for task in plan.tasks
     ]
     functions = {
-        f"_run_{task.task_id}": ast.dump(ast.parse(task.function).body[0])
-        for task in plan.tasks
-        if task.function
+        f"_run_{task.task_id}": ast.dump(ast.parse(task.function).body[0]) for task in plan.tasks if task.function
     }
     return [
         ("arguments", dict(found.arguments), arguments),
@@ -160,9 +154,7 @@ def _task(call: ast.Call) -> FoundTask:
     task_id = arguments.pop("task_id", None)
     if not isinstance(task_id, str):
         raise NotADag(f"the operator on line {call.lineno} has no literal task_id")
-    return FoundTask(
-        task_id=task_id, kind=_KINDS.get(name, name), arguments=arguments, callable=callable_name
-    )
+    return FoundTask(task_id=task_id, kind=_KINDS.get(name, name), arguments=arguments, callable=callable_name)
 
 
 def _edges(node: ast.BinOp, tasks: Mapping[str, FoundTask]) -> set[tuple[str, str]]:
@@ -185,11 +177,7 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "timedelta":
         return timedelta(**{str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
     if isinstance(node, ast.Dict):
-        return {
-            ast.literal_eval(key): _value(value)
-            for key, value in zip(node.keys, node.values, strict=True)
-            if key
-        }
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -120,9 +120,7 @@ async def add_dag(conn: Any, project: UUID, user: UUID, row: DagRow) -> datetime
     return created
 
 
-async def add_file_version(
-    conn: Any, project: UUID, user: UUID, *, path: str, commit_id: str, content: bytes
-) -> None:
+async def add_file_version(conn: Any, project: UUID, user: UUID, *, path: str, commit_id: str, content: bytes) -> None:
     await conn.execute(
         """
         INSERT INTO public.file_versions (id, project_id, path, commit_id, sha256, size_bytes, modified_by)
@@ -145,7 +143,7 @@ dag_id, dag_name, description, file_path, schedule_interval, owner, tags, task_c
 
 async def list_dags(conn: Any, project: UUID, limit: int) -> list[DagRow]:
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND is_active "
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND is_active "  # nosec B608
         "ORDER BY created_at, dag_id LIMIT $2",
         project,
         limit,
@@ -160,7 +158,7 @@ async def dag_ids(conn: Any, project: UUID) -> list[str]:
 
 async def find_dag(conn: Any, project: UUID, dag_id: str) -> DagRow | None:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND dag_id = $2",
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND dag_id = $2",  # nosec B608
         project,
         dag_id,
     )
@@ -169,7 +167,7 @@ async def find_dag(conn: Any, project: UUID, dag_id: str) -> DagRow | None:
 
 async def dag_of_commit(conn: Any, project: UUID, commit_id: str) -> DagRow | None:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND commit_id = $2",
+        f"SELECT {_COLUMNS} FROM public.user_dags WHERE project_id = $1 AND commit_id = $2",  # nosec B608
         project,
         commit_id,
     )
@@ -179,8 +177,7 @@ async def dag_of_commit(conn: Any, project: UUID, commit_id: str) -> DagRow | No
 async def file_hash(conn: Any, project: UUID, path: str) -> str | None:
     """The hash of the file as this agent wrote it last."""
     found: str | None = await conn.fetchval(
-        "SELECT sha256 FROM public.file_versions WHERE project_id = $1 AND path = $2 "
-        "ORDER BY created_at DESC LIMIT 1",
+        "SELECT sha256 FROM public.file_versions WHERE project_id = $1 AND path = $2 ORDER BY created_at DESC LIMIT 1",
         project,
         path,
     )
@@ -188,6 +185,4 @@ async def file_hash(conn: Any, project: UUID, path: str) -> str | None:
 
 
 def _dag(row: Any) -> DagRow:
-    return DagRow(
-        **{name: row[name] for name in DagRow.__dataclass_fields__ if name != "tags"}, tags=row["tags"] or ()
-    )
+    return DagRow(**{name: row[name] for name in DagRow.__dataclass_fields__ if name != "tags"}, tags=row["tags"] or ())

@@ -77,9 +77,7 @@ def _one_line(text: str) -> str:
 
 def _foreign_id(text: str) -> str:
     if not re.fullmatch(r"[\w.-]+", text):
-        raise PydanticCustomError(
-            "spec_invalid", "must be made of letters, digits, dots, dashes and underscores"
-        )
+        raise PydanticCustomError("spec_invalid", "must be made of letters, digits, dots, dashes and underscores")
     return text
 
 
@@ -219,9 +217,7 @@ class DagSpec(Strict):
     catchup: bool = False
     max_active_runs: Annotated[int, Field(ge=1, le=1000)] = 1
     owner: Annotated[str, Field(max_length=100), AfterValidator(_one_line)] = "airflow"
-    tags: Annotated[
-        list[Annotated[str, Field(max_length=100), AfterValidator(_one_line)]], Field(max_length=20)
-    ] = []
+    tags: Annotated[list[Annotated[str, Field(max_length=100), AfterValidator(_one_line)]], Field(max_length=20)] = []
     retries: Annotated[int, Field(ge=0, le=100)] = 1
     retry_delay_minutes: Annotated[int, Field(ge=0, le=10_080)] = 5
     depends_on_past: bool = False
@@ -232,9 +228,7 @@ class DagSpec(Strict):
     @classmethod
     def _hides_no_module(cls, value: str | None) -> str | None:
         if value is not None and shadows(value):
-            raise PydanticCustomError(
-                "spec_invalid", "would hide the Python module of that name; add _dag to it"
-            )
+            raise PydanticCustomError("spec_invalid", "would hide the Python module of that name; add _dag to it")
         return value
 
     @field_validator("timezone")
@@ -243,9 +237,7 @@ class DagSpec(Strict):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as fault:
-            raise PydanticCustomError(
-                "timezone_unknown", "must name a time zone such as Europe/Paris"
-            ) from fault
+            raise PydanticCustomError("timezone_unknown", "must name a time zone such as Europe/Paris") from fault
         return value
 
     @field_validator("start_date")
@@ -271,9 +263,7 @@ class DagSpec(Strict):
     @model_validator(mode="after")
     def _fields_agree(self) -> DagSpec:
         if self.schedule_interval is not None and self.interval_minutes is not None:
-            raise PydanticCustomError(
-                "schedule_invalid", "give schedule_interval or interval_minutes, not both"
-            )
+            raise PydanticCustomError("schedule_invalid", "give schedule_interval or interval_minutes, not both")
         scheduled = self.schedule_interval is not None or self.interval_minutes is not None
         empty = [name for name, value in (self.params or {}).items() if value is None]
         if scheduled and empty:

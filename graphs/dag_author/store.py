@@ -119,9 +119,7 @@ class Store:
             return done
         # From here a cancel may no longer come in between: both sides move, or neither.
         await _to_the_end(_publish(repo, asker, transaction, prepared))
-        return Created(
-            dag_id=plan.dag_id, file_path=plan.path, commit_id=prepared.commit_id, created_at=created_at
-        )
+        return Created(dag_id=plan.dag_id, file_path=plan.path, commit_id=prepared.commit_id, created_at=created_at)
 
 
 async def _publish(repo: ProjectRepository, asker: Asker, transaction: Any, prepared: Prepared) -> None:

@@ -22,9 +22,7 @@ def problems(upstream: Mapping[str, Sequence[str]], ids: Sequence[str]) -> list[
         for other in wanted:
             if other == task:
                 rule = "a task cannot depend on itself"
-                found.append(
-                    Problem(code=Code.GRAPH_CYCLE, path=f"tasks.{task}.dependencies", rule=rule, got=task)
-                )
+                found.append(Problem(code=Code.GRAPH_CYCLE, path=f"tasks.{task}.dependencies", rule=rule, got=task))
             elif other not in upstream:
                 near = nearest(other, upstream)
                 found.append(
@@ -39,9 +37,7 @@ def problems(upstream: Mapping[str, Sequence[str]], ids: Sequence[str]) -> list[
     if not found and (cycle := find_cycle(upstream)):
         path = cycle if len(cycle) <= _SHOWN else [*cycle[: _SHOWN - 1], "…"]
         rule = "the tasks wait for each other in a circle"
-        found.append(
-            Problem(code=Code.GRAPH_CYCLE, path="tasks", rule=rule, got=" → ".join([*path, cycle[0]]))
-        )
+        found.append(Problem(code=Code.GRAPH_CYCLE, path="tasks", rule=rule, got=" → ".join([*path, cycle[0]])))
     return found[:50]
 
 

@@ -55,9 +55,7 @@ def _name(task: dict[str, Any], index: int) -> str:
             Code.SPEC_INVALID, f"tasks[{index}].task_id", "must be a name", got="" if name is None else name
         )
     if len(name) > 500:
-        raise Refused.because(
-            Code.SPEC_INVALID, f"tasks[{index}].task_id", "is longer than 500 characters", got=name
-        )
+        raise Refused.because(Code.SPEC_INVALID, f"tasks[{index}].task_id", "is longer than 500 characters", got=name)
     return name.strip()
 
 

@@ -15,7 +15,7 @@ from jinja2 import meta, nodes
 
 from graphs.dag_author.airflow_names import CONTEXT, REMOVED
 
-_ENVIRONMENT = jinja2.Environment(autoescape=False)
+_ENVIRONMENT = jinja2.Environment(autoescape=False)  # nosec B701 - it only parses
 _CLOSING = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _FILE_ENDINGS = (".sh", ".bash", ".sql", ".json")
 

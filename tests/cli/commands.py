@@ -40,10 +40,10 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT), **more}
 
 
-def heddle(*words: str, cwd: Path, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+def heddle(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """`heddle WORDS` to its end."""
     return subprocess.run(
-        [HEDDLE, *words], cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=timeout, check=False
+        [HEDDLE, *words], cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=120, check=False
     )
 
 

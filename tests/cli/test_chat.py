@@ -17,11 +17,10 @@ import pytest
 
 pytest.importorskip("heddle_server.main", reason="needs the server")
 
-from tests.support.server import Server, serving
-
 from heddle_cli.postgres import Running
 from tests.cli.commands import HEDDLE, ROOT, environment, free_port, heddle, project, until
 from tests.support.postgres_server import copy_of, drop
+from tests.support.server import Server, serving
 
 GRAPHS = ROOT / "tests" / "system" / "agent.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,11 @@ pytestmark = pytest.mark.skipif(not (ROOT / "agent.json").exists(), reason="need
 
 
 def test_the_demo_makes_three_tasks_in_a_line_every_day_at_six_and_cleans_up(tmp_path: Path) -> None:
-    done = heddle("demo", "--config", str(ROOT / "agent.json"), cwd=tmp_path, OPENAI_API_KEY="sk-not-used")
+    here, temporary = tmp_path / "here", tmp_path / "temporary"
+    here.mkdir()
+    temporary.mkdir()
+    more = {"OPENAI_API_KEY": "sk-not-used", "TMPDIR": str(temporary)}
+    done = heddle("demo", "--config", str(ROOT / "agent.json"), cwd=here, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     steps = re.findall(r"^  - (\w+)", done.stdout, re.MULTILINE)
     assert steps[:2] == ["planning", "validating"]
@@ -29,10 +32,9 @@ def test_the_demo_makes_three_tasks_in_a_line_every_day_at_six_and_cleans_up(tmp
     assert kinds == ["SQLExecuteQueryOperator", "SQLExecuteQueryOperator", "PythonOperator"]
     assert len(re.findall(r"^    t_\w+ >> t_\w+$", source, re.MULTILINE)) == 2
     assert "flowchart" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-    left = [p for p in psutil.process_iter(["cwd"]) if "heddle-demo-" in (p.info["cwd"] or "")]
-    assert left == []
-    assert not list(Path(tempfile.gettempdir()).glob("heddle-demo-*"))
+    assert list(here.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+    assert [p for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(str(tmp_path))] == []
 
 
 def test_a_project_without_the_agent_is_told_where_the_demo_runs(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_every_reader_sees_every_event_in_order(run: RunId) -> None:
     writer.append(said("1"))
     first = [texts(reader.ready()) for reader in readers]
     writer.append(said("2", "3"))
-    log.end(run, RESULT, keep=KEEP)
+    log.end(run, 1, RESULT, keep=KEEP)
     rest = [reader.ready() for reader in readers]
 
     assert first == [["1"]] * 3
@@ -83,7 +83,7 @@ async def test_a_reader_of_the_end_alone_does_not_count_as_watching(run: RunId) 
     writer = log.begin(run, 1, retain=False)
     assert not writer.is_watched
     assert reader.ready() == ()
-    log.end(run, RESULT, keep=KEEP)
+    log.end(run, 1, RESULT, keep=KEEP)
     assert reader.ready() == [End(RESULT)]
 
 
@@ -96,7 +96,7 @@ async def test_a_finished_retained_log_replays_from_any_place_and_ends(
 ) -> None:
     log = MemoryEventLog()
     log.begin(run, 1, retain=True).append(said("a", "b", "c"))
-    log.end(run, RESULT, keep=KEEP)
+    log.end(run, 1, RESULT, keep=KEEP)
     batch = log.read(run, after).ready()
     assert texts(batch) == replayed
     assert batch[-1] == End(RESULT)
@@ -105,7 +105,7 @@ async def test_a_finished_retained_log_replays_from_any_place_and_ends(
 async def test_a_second_attempt_continues_a_retained_log_with_higher_ids(run: RunId) -> None:
     log = MemoryEventLog()
     log.begin(run, 1, retain=True).append(said("one"))
-    log.end(run, None, keep=KEEP)
+    log.end(run, 1, None, keep=KEEP)
     log.begin(run, 2, retain=True).append(said("two"))
     batch = log.read(run, EventId(1, 1)).ready()
     assert [item.id for item in batch if isinstance(item, StoredEvent)] == [EventId(2, 1)]
@@ -115,7 +115,7 @@ async def test_a_log_that_moved_away_tells_its_readers_and_opens_anew(run: RunId
     log = MemoryEventLog()
     reader = log.read(run, BEGINNING)
     log.begin(run, 1, retain=False)
-    log.end(run, None, keep=KEEP)
+    log.end(run, 1, None, keep=KEEP)
     assert reader.ready() == [End(None)]
     again = log.read(run, BEGINNING)
     assert again.ready() == []
@@ -148,11 +148,23 @@ async def test_the_log_of_a_run_that_is_over_is_forgotten_when_read_out(run: Run
     log = MemoryEventLog()
     reader = log.read(run, BEGINNING)
     log.begin(run, 1, retain=False)
-    log.end(run, RESULT, keep=KEEP)
+    log.end(run, 1, RESULT, keep=KEEP)
     assert log.knows(run)
     reader.close()
     reader.close()
     assert not log.knows(run)
+
+
+async def test_an_attempt_that_was_followed_by_another_says_and_ends_nothing(run: RunId) -> None:
+    log = MemoryEventLog()
+    reader = log.read(run, BEGINNING)
+    old = log.begin(run, 1, retain=False)
+    log.begin(run, 2, retain=False).append(said("new"))
+    old.append(said("old"))
+    log.end(run, 1, None, keep=KEEP)
+    assert texts(reader.ready()) == ["new"]
+    log.end(run, 2, RESULT, keep=KEEP)
+    assert reader.ready() == [End(RESULT)]
 
 
 async def test_a_waiting_reader_wakes_for_an_event_a_poke_and_the_clock(run: RunId) -> None:

@@ -160,9 +160,7 @@ async def test_programs_named_in_a_repository_do_not_run(repo: LocalRepository, 
     for name in ("pre-commit", "post-commit", "reference-transaction", "post-index-change", "update"):
         (hooks / name).symlink_to(script)
     with (repo.path / "config").open("a") as config:
-        config.write(
-            f'[core]\n\tfsmonitor = {script}\n[filter "x"]\n\tclean = {script}\n\tsmudge = {script}\n'
-        )
+        config.write(f'[core]\n\tfsmonitor = {script}\n[filter "x"]\n\tclean = {script}\n\tsmudge = {script}\n')
         config.write(f"[diff]\n\texternal = {script}\n")
     await repo.commit(_change())
     await repo.read("dags/a.py")

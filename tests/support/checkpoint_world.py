@@ -45,9 +45,7 @@ class CheckpointWorld:
         async def keep(connection: asyncpg.Connection) -> None:
             """No reset statement when a connection goes back."""
 
-        pool = await asyncpg.create_pool(
-            **server.options(database), min_size=1, max_size=4, init=listen, reset=keep
-        )
+        pool = await asyncpg.create_pool(**server.options(database), min_size=1, max_size=4, init=listen, reset=keep)
         async with pool, Flusher(pool, on_lost=stopped.append, **bounds) as flusher:
             world = cls(server, database, pool, flusher)
             world.statements = statements
@@ -88,8 +86,7 @@ class CheckpointWorld:
         async with self.pool.acquire() as connection, connection.transaction():
             owned = await connection.fetchval(FLUSH_ROWS, [ledger.run_id], [ledger.token], *rows.parameters())
             await connection.execute(
-                "UPDATE heddle.run SET status = 'success', lease_token = NULL"
-                " WHERE run_id = $1 AND lease_token = $2",
+                "UPDATE heddle.run SET status = 'success', lease_token = NULL WHERE run_id = $1 AND lease_token = $2",
                 ledger.run_id,
                 ledger.token,
             )

@@ -68,9 +68,7 @@ def serve(script: Sequence[Say]) -> Iterator[Service]:
                 return
             if reply.status != 200:
                 key = self.headers.get("authorization", "")
-                self._json(
-                    {"error": {"message": f"you sent {key}", "type": "x"}}, reply.status, reply.retry_after
-                )
+                self._json({"error": {"message": f"you sent {key}", "type": "x"}}, reply.status, reply.retry_after)
                 return
             if not body.get("stream"):
                 choice = {

@@ -47,7 +47,7 @@ def new_run(thread_id: ThreadId | None = None, **given: Any) -> NewRun:
 async def soon(look: Callable[[], Awaitable[T | None]]) -> T:
     """What `look` finds, as soon as it finds something; an error when the deadline passes."""
     async with asyncio.timeout(DEADLINE):
-        while (found := await look()) is None or found is False:  # noqa: ASYNC110
+        while (found := await look()) is None or found is False:
             await asyncio.sleep(0.005)
         return found
 

@@ -18,10 +18,10 @@ from tests.support.server import Server, serving
 def server(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server most tests share: each uses threads of its own."""
     folder = tmp_path_factory.mktemp("server")
-    database = copy_of(postgres, migrated_template)
-    with serving(database.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running:
+    address = copy_of(postgres, migrated_template)
+    with serving(address.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running:
         yield running
-    drop(postgres, database)
+    drop(postgres, address)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ async def test_health_answers_while_a_synchronous_node_sleeps(server: Server) ->
     run = await client.runs.create(thread, "sleepy", input={"value": 5})
     await until_status(client, thread, run["run_id"], "running")
     assert await slowest_health(server, 3) < 0.1
-    assert (await client.runs.join(thread, run["run_id"]))["log"] == ["slept"]  # type: ignore[call-overload]
+    assert (await client.runs.join(thread, run["run_id"]))["log"] == ["slept"]
 
 
 async def test_an_async_node_that_blocks_the_loop_is_named_in_the_log(database: Dsn, tmp_path: Path) -> None:
@@ -54,5 +54,5 @@ async def test_on_a_loop_of_its_own_a_blocking_graph_leaves_the_api_alone(databa
         run = await client.runs.create(thread, "blocking", input={"value": 3})
         await until_status(client, thread, run["run_id"], "running")
         assert await slowest_health(server, 2) < 0.1
-        assert (await client.runs.join(thread, run["run_id"]))["log"] == ["blocked"]  # type: ignore[call-overload]
+        assert (await client.runs.join(thread, run["run_id"]))["log"] == ["blocked"]
         assert await client.runs.wait(None, "chat", input={"messages": [{"role": "user", "content": "hi"}]})

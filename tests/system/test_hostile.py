@@ -123,7 +123,14 @@ async def test_a_refusal_names_the_field(http: httpx.AsyncClient, changes: dict[
 
 
 async def test_null_counts_as_absent_and_unknown_fields_are_ignored(http: httpx.AsyncClient) -> None:
-    body = {"assistant_id": "line", "input": {}, "webhook": None, "config": None, "no_such_field": 1, "metadata": None}
+    body: Any = {
+        "assistant_id": "line",
+        "input": {},
+        "webhook": None,
+        "config": None,
+        "no_such_field": 1,
+        "metadata": None,
+    }
     assert (await http.post("/runs/wait", json=body)).json() == {"log": ["one", "two"]}
 
 

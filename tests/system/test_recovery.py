@@ -188,7 +188,7 @@ async def test_wait_and_stream_end_right_in_a_process_that_does_not_execute_the_
     assert (opening.event, opening.data["run_id"]) == ("metadata", run["run_id"])
     assert [frame.event for frame in rest] == ["values"]
     assert rest[0].data["done"] == [2, 1]
-    assert (await join)["done"] == [2, 1]  # type: ignore[call-overload]
+    assert (await join)["done"] == [2, 1]
 
 
 async def test_a_full_process_leaves_its_runs_to_others(fleet: Fleet, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_a_full_process_leaves_its_runs_to_others(fleet: Fleet, tmp_path: 
         await until_status(client_of(second), thread, run_id, "running")
     (tmp_path / "gate").touch()
     for thread, run_id in started:
-        assert (await client.runs.join(thread, run_id))["done"] == [1]  # type: ignore[call-overload]
+        assert (await client.runs.join(thread, run_id))["done"] == [1]
 
 
 async def test_a_stopping_process_lets_runs_finish_and_gives_back_the_rest(fleet: Fleet, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_a_stopping_process_lets_runs_finish_and_gives_back_the_rest(fleet
     second = client_of(fleet.start())
     assert (await second.runs.get(threads[0], quick["run_id"]))["status"] == "success"
     gate.touch()
-    assert (await second.runs.join(threads[1], slow["run_id"]))["done"] == [2, 1]  # type: ignore[call-overload]
+    assert (await second.runs.join(threads[1], slow["run_id"]))["done"] == [2, 1]
 
 
 async def test_two_creates_of_one_thread_over_two_processes_agree(fleet: Fleet) -> None:

@@ -28,7 +28,7 @@ async def test_wait_answers_with_the_final_values(client: LangGraphClient) -> No
 async def test_a_second_run_continues_the_state_of_the_first(client: LangGraphClient) -> None:
     thread = await new_thread(client)
     await client.runs.wait(thread, "echo", input={"value": 1})
-    assert (await client.runs.wait(thread, "echo", input={"value": 2}))["log"] == [1, 2]  # type: ignore[call-overload]
+    assert (await client.runs.wait(thread, "echo", input={"value": 2}))["log"] == [1, 2]
 
 
 async def test_a_background_run_can_be_joined_and_read(client: LangGraphClient) -> None:
@@ -39,7 +39,7 @@ async def test_a_background_run_can_be_joined_and_read(client: LangGraphClient) 
     assert await client.runs.join(thread, run["run_id"]) == {"log": ["one", "two"]}
     read = await client.runs.get(thread, run["run_id"])
     assert read["status"] == "success"
-    assert read["metadata"]["why"] == "test"  # type: ignore[typeddict-item]
+    assert read["metadata"]["why"] == "test"
     assert read["multitask_strategy"] == "enqueue"
     assert [r["run_id"] for r in await client.runs.list(thread)] == [run["run_id"]]
 
@@ -51,7 +51,7 @@ async def test_the_thread_row_follows_the_run(client: LangGraphClient) -> None:
     row = await client.threads.get(thread)
     assert row["status"] == "idle"
     assert row["values"] == {"log": ["one", "two"]}
-    assert row["metadata"]["graph_id"] == "line"  # type: ignore[index]
+    assert row["metadata"]["graph_id"] == "line"
 
 
 async def test_a_run_on_an_unknown_thread_is_refused_or_makes_it(client: LangGraphClient) -> None:
@@ -102,7 +102,7 @@ async def test_a_failed_run_says_so_everywhere(client: LangGraphClient) -> None:
     assert result == {"__error__": {"error": "ValueError", "message": "boom happened"}}
     row = await client.threads.get(thread)
     assert row["status"] == "error"
-    assert row["error"] == {"error": "ValueError", "message": "boom happened"}  # type: ignore[typeddict-item]
+    assert row["error"] == {"error": "ValueError", "message": "boom happened"}
     assert (await client.runs.list(thread))[0]["status"] == "error"
     state = await client.threads.get_state(thread)
     assert state["tasks"][0]["error"] == "ValueError('boom happened')"
@@ -116,7 +116,7 @@ async def test_no_way_of_failing_hurts_the_server_or_sticks_the_thread(client: L
     assert "__error__" in result
     assert "Traceback" not in str(result)
     assert (await client.threads.get(thread))["status"] == "error"
-    assert (await client.runs.wait(thread, "line", input={}))["log"][-2:] == ["one", "two"]  # type: ignore[call-overload]
+    assert (await client.runs.wait(thread, "line", input={}))["log"][-2:] == ["one", "two"]
 
 
 @pytest.mark.parametrize(("how", "shown"), [("nul", "a�b"), ("surrogate", "a�b"), ("nan", None)])
@@ -127,7 +127,7 @@ async def test_odd_values_in_the_state_are_shown_as_json_can_hold_them(
     result: Any = await client.runs.wait(thread, "fail", input={"value": how})
     assert result["value"] in (shown, "a?b")
     assert (await client.threads.get(thread))["status"] == "idle"
-    assert (await client.threads.get_state(thread))["values"]["value"] in (shown, "a?b")  # type: ignore[call-overload]
+    assert (await client.threads.get_state(thread))["values"]["value"] in (shown, "a?b")
 
 
 async def test_an_interrupt_pauses_the_thread_and_a_resume_answers_it(client: LangGraphClient) -> None:
@@ -255,7 +255,7 @@ async def test_a_run_that_is_not_due_yet_waits_and_blocks_nobody(client: LangGra
     later = await client.runs.create(thread, "line", input={}, after_seconds=3600)
     assert later["status"] == "pending"
     assert (await client.threads.get(thread))["status"] == "busy"
-    assert (await client.runs.wait(thread, "echo", input={"value": "now"}))["log"] == ["now"]  # type: ignore[call-overload]
+    assert (await client.runs.wait(thread, "echo", input={"value": "now"}))["log"] == ["now"]
     await client.runs.cancel(thread, later["run_id"])
     assert (await client.runs.get(thread, later["run_id"]))["status"] == "interrupted"
     assert (await client.threads.get(thread))["status"] == "idle"
@@ -358,12 +358,12 @@ class TestMultitask:
         second = await client.runs.create(thread, "line", input={}, multitask_strategy="rollback")
         await client.runs.join(thread, second["run_id"])
         assert [run["run_id"] for run in await client.runs.list(thread)] == [second["run_id"]]
-        assert {h["metadata"]["run_id"] for h in await client.threads.get_history(thread)} == {second["run_id"]}  # type: ignore[index]
+        assert {h["metadata"]["run_id"] for h in await client.threads.get_history(thread)} == {second["run_id"]}
 
     async def test_many_at_once_never_run_together(self, client: LangGraphClient) -> None:
         thread = await new_thread(client)
         runs = await asyncio.gather(*(client.runs.create(thread, "steps", input={"left": 3}) for _ in range(10)))
         await asyncio.gather(*(client.runs.join(thread, run["run_id"]) for run in runs))
-        done = (await client.threads.get(thread))["values"]["done"]  # type: ignore[call-overload,index]
+        done = (await client.threads.get(thread))["values"]["done"]
         assert done == [3, 2, 1] * 10
         assert {run["status"] for run in await client.runs.list(thread, limit=20)} == {"success"}

@@ -230,7 +230,7 @@ async def test_every_reader_of_a_run_sees_every_event(
 ) -> None:
     thread = (await client.threads.create())["thread_id"]
     gate = folder / "gate"
-    body = {"left": 20, "gate": str(gate)}
+    body: Any = {"left": 20, "gate": str(gate)}
     started = await client.runs.create(thread, "steps", input=body, stream_mode="updates", stream_resumable=True)
     path = f"/threads/{thread}/runs/{started['run_id']}/stream"
     readers = [asyncio.create_task(stream(http, "GET", path, headers={"last-event-id": "-1"})) for _ in range(5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -31,8 +32,8 @@ async def plan(state: State, config: RunnableConfig) -> dict[str, Any]:
             return _draft(read, "rules", [f"Assumed: {item}." for item in assumed])
         report(Step.PLANNING, f"Asking {model.name}", planner="model")
         # Model libraries are loaded here and nowhere else: only when one is really called.
-        ask = (await asyncio.to_thread(__import__, "graphs.dag_author.planner_model", fromlist=["plan"])).plan
-        read = await ask(text, model)
+        planner = await asyncio.to_thread(importlib.import_module, "graphs.dag_author.planner_model")
+        read = await planner.plan(text, model)
         return _draft(read, "model", [])
     except Refused as refusal:
         report(Step.FAILED, str(refusal.problems[0].code))

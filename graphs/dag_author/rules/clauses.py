@@ -121,9 +121,7 @@ def _clauses(tokens: Sequence[Token], failing: bool) -> list[Clause]:
     place = 0
     while place <= len(tokens):
         width = _joint(tokens, place)
-        ends = place == len(tokens) or (
-            width > 0 and _starts_clause(tokens, place + width, current, last_verb)
-        )
+        ends = place == len(tokens) or (width > 0 and _starts_clause(tokens, place + width, current, last_verb))
         if not ends:
             current.append(tokens[place])
             place += 1
@@ -159,9 +157,7 @@ def _joint(tokens: Sequence[Token], place: int) -> int:
     return width
 
 
-def _starts_clause(
-    tokens: Sequence[Token], place: int, current: Sequence[Token], last_verb: str | None
-) -> bool:
+def _starts_clause(tokens: Sequence[Token], place: int, current: Sequence[Token], last_verb: str | None) -> bool:
     if place >= len(tokens):
         return True
     if is_verb(tokens, place):
@@ -194,9 +190,7 @@ def _trimmed(tokens: Sequence[Token]) -> list[Token]:
     found = list(tokens)
     while found and (found[0].kind is Kind.MARK or found[0].plain in _FILLERS):
         found.pop(0)
-    while found and (
-        found[-1].kind is Kind.MARK or found[-1].plain in ("and", "then", "also", "at", "on", "in", "to")
-    ):
+    while found and (found[-1].kind is Kind.MARK or found[-1].plain in ("and", "then", "also", "at", "on", "in", "to")):
         found.pop()
     return found
 

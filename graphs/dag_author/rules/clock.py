@@ -112,11 +112,7 @@ def _weekday(tokens: Sequence[Token], place: int) -> tuple[int, int] | None:
     word = token.plain if token else ""
     for number, name in enumerate(_WEEKDAYS):
         short = (name[:3], {"tuesday": "tues", "thursday": "thurs", "wednesday": "weds"}.get(name, name[:3]))
-        if (
-            word in (name, name + "s")
-            or (word in short and word != "sun" and word != "sat")
-            or word in short[:1]
-        ):
+        if word in (name, name + "s") or (word in short and word != "sun" and word != "sat") or word in short[:1]:
             return number, place + 1
     return None
 

@@ -22,9 +22,7 @@ def groups(segments: Sequence[tuple[bool, Sequence[Step]]]) -> list[list[Step]]:
             found += [fetching, [step for step in steps if step not in fetching]] if mixed else [list(steps)]
             continue
         for number, step in enumerate(steps):
-            fetches = (
-                step.action is Action.EXTRACT and number > 0 and steps[number - 1].action is Action.EXTRACT
-            )
+            fetches = step.action is Action.EXTRACT and number > 0 and steps[number - 1].action is Action.EXTRACT
             if fetches and step.things and not step.refers_back:
                 found[-1].append(step)
             else:

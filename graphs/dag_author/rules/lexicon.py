@@ -57,9 +57,7 @@ import dump score model rank filter group run sum total average log page text ta
 forecast segment label plot format sort split mask slack
 """
 ALSO_NOUNS = frozenset(_ALSO_NOUNS.split())
-_NOUN_FOLLOWERS = (
-    "address addresses list lists event events open opens click clicks campaign campaigns file files"
-)
+_NOUN_FOLLOWERS = "address addresses list lists event events open opens click clicks campaign campaigns file files"
 NOUN_FOLLOWERS = frozenset(_NOUN_FOLLOWERS.split())
 _DETERMINER_TEXT = "a an the all its their our my your each every some any this these that those it them both"
 DETERMINERS = frozenset(_DETERMINER_TEXT.split())
@@ -138,9 +136,7 @@ _SERVICES = frozenset(_SERVICE_TEXT.split())
 def system(tokens: Sequence[Token]) -> System | None:
     """The system a phrase names: `the postgres database`, `our analytics warehouse`, `the stripe api`."""
     words = [token.plain for token in tokens if token.kind is Kind.WORD and token.plain not in DETERMINERS]
-    words = [
-        word for word in words if word not in ("data", "table", "tables", "connection", "server", "instance")
-    ]
+    words = [word for word in words if word not in ("data", "table", "tables", "connection", "server", "instance")]
     text = " ".join(words).replace("sql server", "sqlserver").replace("big query", "bigquery").split()
     named = [word for word in text if word in _DATABASES]
     if named:

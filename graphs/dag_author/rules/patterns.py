@@ -54,9 +54,7 @@ def without(tokens: Sequence[Token], found: Sequence[Found]) -> list[Token]:
     return [token for place, token in enumerate(tokens) if place not in gone]
 
 
-def _best(
-    tokens: Sequence[Token], place: int, phrases: Sequence[Phrase], slots: Mapping[str, Slot]
-) -> Found | None:
+def _best(tokens: Sequence[Token], place: int, phrases: Sequence[Phrase], slots: Mapping[str, Slot]) -> Found | None:
     best: Found | None = None
     for candidate in phrases:
         matched = _match(candidate.parts, tokens, place, slots)
@@ -87,10 +85,6 @@ def _match(
 def _one(part: str, tokens: Sequence[Token], place: int, slots: Mapping[str, Slot]) -> tuple[Any, int] | None:
     if part.startswith("<"):
         return slots[part.strip("<>")](tokens, place)
-    if (
-        place < len(tokens)
-        and tokens[place].kind is not Kind.QUOTED
-        and tokens[place].plain in part.split("|")
-    ):
+    if place < len(tokens) and tokens[place].kind is not Kind.QUOTED and tokens[place].plain in part.split("|"):
         return tokens[place].plain, place + 1
     return None

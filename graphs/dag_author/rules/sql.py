@@ -57,9 +57,7 @@ def measure(verb: str, words: str) -> Measure | None:
     return Measure(function=function, column=name, alias=name)
 
 
-def extract(
-    table: str, staging: str, conn_id: str, period: str, zone: str
-) -> tuple[list[str], dict[str, Any] | None]:
+def extract(table: str, staging: str, conn_id: str, period: str, zone: str) -> tuple[list[str], dict[str, Any] | None]:
     """Copy the rows of one period of a table, or all of it, into a fresh staging table."""
     source, target = ident(table, conn_id), ident(staging, conn_id)
     where, parameters = period_filter(period, zone)

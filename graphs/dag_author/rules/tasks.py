@@ -3,85 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from graphs.dag_author.naming import numbered, slug
+from graphs.dag_author.naming import slug
 from graphs.dag_author.rules import bodies, sql
 from graphs.dag_author.rules.lexicon import PRONOUNS, Action, Store
 from graphs.dag_author.rules.steps import Step
 from graphs.dag_author.rules.tokens import Kind, spell
-
-Fields = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """What a task leaves behind: a table on a connection, or a file."""
-
-    table: str = ""
-    conn_id: str = ""
-    path: str = ""
-    about: str = ""  # the thing in it, as the request named it
-
-
-@dataclass(slots=True, kw_only=True)
-class Workshop:
-    """The state of planning one request: what exists so far, which names are taken, what was assumed."""
-
-    period: str
-    zone: str
-    ids: set[str] = field(default_factory=set)
-    current: list[Data] = field(default_factory=list)
-    assumptions: list[str] = field(default_factory=list)
-
-    def build(self, step: Step) -> list[Fields]:
-        """The tasks of a step; they may run side by side."""
-        made, left = _BUILDERS[step.action](self, step)
-        if left:
-            self.current = left
-        if step.on_failure:
-            made = [task | {"trigger_rule": "one_failed"} for task in made]
-        return made
-
-    def task(self, task_id: str, kind: str, **fields: Any) -> Fields:
-        chosen = numbered(slug(task_id)[:60].rstrip("_"), self.ids)
-        self.ids.add(chosen)
-        return {"task_id": chosen, "task_type": kind, **fields}
-
-    def open_task(self, step: Step, what: str = "", kind: str = "python") -> Fields:
-        words = step.words if not what else f"{step.words} ({what})"
-        about = (
-            self.current[0].about if step.refers_back and self.current and not step.parts.get("to") else ""
-        )
-        name = f"{step.verb}_{slug(about)}" if about and step.verb else name_of(step)
-        return self.task(name, kind, python_code=bodies.fill_in(words))
-
-    def assume(self, text: str) -> None:
-        if text not in self.assumptions:
-            self.assumptions.append(text)
-
-    def table_named(self, words: str) -> Data | None:
-        plain = slug(words)
-        return next((data for data in self.current if data.table and slug(data.about) == plain), None)
-
+from graphs.dag_author.rules.workshop import Data, Fields, Workshop
 
 _Built = tuple[list[Fields], list[Data]]
 
 
-def name_of(step: Step) -> str:
-    """An id in the words of the request: email_report, notify_slack, train_model."""
-    words = [slug(word) for thing in step.things for word in thing.split() if thing not in PRONOUNS]
-    if not words:
-        words = [slug(t.text) for t in step.tokens if t.kind in (Kind.WORD, Kind.PLACE, Kind.QUOTED)]
-        words = [
-            word for word in words if word not in ("the", "a", "an", "to", "it", "them", "all", "of", "for")
-        ]
-    target = step.parts.get("to", ()) or step.parts.get("on", ())
-    channel = [slug(t.text) for t in target if t.kind is Kind.WORD and t.plain == "slack"]
-    link = ["to", *channel] if channel and step.action is Action.NOTIFY else []
-    words = [word for word in words if not link or word not in channel]
-    return "_".join([slug(step.verb) if step.verb else "", *words[:4], *link]).strip("_") or "step"
+def build(shop: Workshop, step: Step) -> list[Fields]:
+    """The tasks of a step; they may run side by side."""
+    made, left = _BUILDERS[step.action](shop, step)
+    if left:
+        shop.current = left
+    if step.on_failure:
+        made = [task | {"trigger_rule": "one_failed"} for task in made]
+    return made
 
 
 def _extract(shop: Workshop, step: Step) -> _Built:
@@ -91,9 +32,7 @@ def _extract(shop: Workshop, step: Step) -> _Built:
         return _from_place(shop, step, place)
     if source is not None and source.store is Store.DATABASE:
         tables = [thing for thing in step.things if thing not in PRONOUNS] or [
-            name
-            for name in step.names("from")
-            if slug(name) != source.conn_id and name.lower() != source.name
+            name for name in step.names("from") if slug(name) != source.conn_id and name.lower() != source.name
         ]
         if tables:
             return _pairs(_extract_table(shop, step, table, source.conn_id) for table in tables)
@@ -125,9 +64,7 @@ def _from_place(shop: Workshop, step: Step, place: str) -> _Built:
     if bodies.is_remote(place):
         target = next((t.text for t in step.parts.get("to", ()) if t.kind is Kind.PLACE), None)
         target = target or bodies.downloaded_name(place)
-        task = shop.task(
-            f"{step.verb}_{bodies.table_of(place)}", "bash", bash_command=bodies.download(place, target)
-        )
+        task = shop.task(f"{step.verb}_{bodies.table_of(place)}", "bash", bash_command=bodies.download(place, target))
         return [task], [Data(path=target, about=bodies.table_of(place))]
     # A local file needs no fetching: the task only proves that it is there.
     command = f"test -r {bodies.shell_path(place)}"
@@ -166,16 +103,12 @@ def _aggregate(shop: Workshop, step: Step) -> _Built:
         result = slug(" ".join(things[:1]))
         statements = sql.top(int(best[0]), best[1], measures[0], data.table, result, data.conn_id)
     else:
-        result = "_".join(
-            [*(item.alias for item in measures), *(["per", *map(slug, by)] if by else ["summary"])]
-        )
+        result = "_".join([*(item.alias for item in measures), *(["per", *map(slug, by)] if by else ["summary"])])
         statements = sql.aggregate(measures, by, data.table, result, data.conn_id)
     named = {slug(name) for name in by if not sql.is_time(name)}
     columns = sorted({item.column for item in measures if item.column} | named)
     if columns:
-        shop.assume(
-            f"`{slug(data.about) or data.table}` has the columns {', '.join(f'`{c}`' for c in columns)}"
-        )
+        shop.assume(f"`{slug(data.about) or data.table}` has the columns {', '.join(f'`{c}`' for c in columns)}")
     task = shop.task(f"{step.verb}_{result}", "sql", conn_id=data.conn_id, sql=statements)
     return [task], [Data(table=result, conn_id=data.conn_id, about=result)]
 
@@ -189,11 +122,7 @@ def _clear(step: Step, things: list[str]) -> bool:
 def _top(things: list[str]) -> list[str] | None:
     """`top 10 products`: the number and the thing."""
     words = things[0].split() if things else []
-    return (
-        [words[1], " ".join(words[2:])]
-        if len(words) > 2 and words[0] == "top" and words[1].isdecimal()
-        else None
-    )
+    return [words[1], " ".join(words[2:])] if len(words) > 2 and words[0] == "top" and words[1].isdecimal() else None
 
 
 def _is_the_table(item: sql.Measure, data: Data) -> bool:
@@ -305,9 +234,7 @@ def _load_data(shop: Workshop, step: Step, data: Data, conn_id: str) -> tuple[Fi
     if data.conn_id == conn_id:
         statements = sql.append(data.table, target, conn_id)
         return shop.task(f"{step.verb}_{about}", "sql", conn_id=conn_id, sql=statements), left
-    code = bodies.move_rows(
-        f"SELECT * FROM {sql.ident(data.table, data.conn_id)}", data.conn_id, conn_id, target
-    )
+    code = bodies.move_rows(f"SELECT * FROM {sql.ident(data.table, data.conn_id)}", data.conn_id, conn_id, target)
     return shop.task(f"{step.verb}_{about}", "python", python_code=code), left
 
 
@@ -347,8 +274,7 @@ def _run(shop: Workshop, step: Step) -> _Built:
     places = [token.text for token in step.tokens if token.kind is Kind.PLACE]
     scripts = [place for place in places if not bodies.is_remote(place) and not place.endswith(".sql")]
     made = [
-        shop.task(f"run_{bodies.table_of(place)}", "bash", bash_command=bodies.run_script(place))
-        for place in scripts
+        shop.task(f"run_{bodies.table_of(place)}", "bash", bash_command=bodies.run_script(place)) for place in scripts
     ]
     return (made, []) if made else ([shop.open_task(step)], [])
 
@@ -369,17 +295,13 @@ def _wait(shop: Workshop, step: Step) -> _Built:
         return [shop.task(f"wait_for_{about}", "wait_file", filepath=place)], [Data(path=place, about=about)]
     words = [token.plain for token in step.tokens]
     number = next((int(word) for word in words if word.isdecimal()), None)
-    unit = next(
-        (60 if word.startswith("hour") else 1 for word in words if word.startswith(("minute", "hour"))), None
-    )
+    unit = next((60 if word.startswith("hour") else 1 for word in words if word.startswith(("minute", "hour"))), None)
     if number and unit:
         return [shop.task(f"wait_{number * unit}_minutes", "wait_time", wait_minutes=number * unit)], []
     if "dag" in words or "pipeline" in words:
         at = next(index for index, word in enumerate(words) if word in ("dag", "pipeline"))
         around = [*words[at + 1 : at + 2], *words[:at][::-1]]
-        names = [
-            word for word in around if word not in ("the", "for", "until", "to", "has", "is", "finishes")
-        ]
+        names = [word for word in around if word not in ("the", "for", "until", "to", "has", "is", "finishes")]
         if names:
             return [shop.task(f"wait_for_{names[0]}", "wait_dag", external_dag_id=slug(names[0]))], []
     return [shop.open_task(step, "how to tell that it is there", kind="wait_python")], []

@@ -45,7 +45,7 @@ async def test_a_copy_has_what_its_template_has_and_goes_even_while_in_use(postg
     assert await connection.fetchval("SELECT answer FROM furniture") == 42
     drop(postgres, copy)
     connection.terminate()
-    assert copy.database not in str(await names(postgres))
+    assert str(copy.database) not in str(await names(postgres))
 
 
 async def test_the_server_of_the_tests_does_not_wait_for_the_disk(postgres: Running) -> None:

@@ -36,9 +36,7 @@ def test_nothing_is_published_before_a_decision(agent: Any) -> None:
 
 def test_approval_publishes_the_draft(agent: Any) -> None:
     _ask(agent)
-    assert _resume(agent, {"decisions": [{"type": "approve"}]})["published"] == [
-        "Announcement: lunch is at noon"
-    ]
+    assert _resume(agent, {"decisions": [{"type": "approve"}]})["published"] == ["Announcement: lunch is at noon"]
 
 
 def test_an_edit_publishes_the_other_text(agent: Any) -> None:
@@ -59,9 +57,7 @@ def test_a_rejection_publishes_nothing_and_keeps_the_reason(agent: Any) -> None:
 def test_any_other_answer_is_asked_for_again(agent: Any, answer: Any) -> None:
     _ask(agent)
     values = _resume(agent, answer)
-    assert (
-        "Please answer with one of" in values["__interrupt__"][0].value["action_requests"][0]["description"]
-    )
+    assert "Please answer with one of" in values["__interrupt__"][0].value["action_requests"][0]["description"]
     assert _resume(agent, "approve")["published"]
 
 

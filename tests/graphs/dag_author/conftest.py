@@ -33,19 +33,13 @@ class World:
     agent: Any = field(default_factory=lambda: builder.compile(checkpointer=InMemorySaver()))
     events: list[Any] = field(default_factory=list)
 
-    async def say(
-        self, text: Any, *, thread: str = "t", project: object = None, **settings: Any
-    ) -> dict[str, Any]:
-        return await self.run(
-            {"messages": [HumanMessage(content=text)]}, thread=thread, project=project, **settings
-        )
+    async def say(self, text: Any, *, thread: str = "t", project: object = None, **settings: Any) -> dict[str, Any]:
+        return await self.run({"messages": [HumanMessage(content=text)]}, thread=thread, project=project, **settings)
 
     async def give(self, spec: dict[str, Any], *, project: object = None, **settings: Any) -> dict[str, Any]:
         return await self.run({"spec": spec}, thread=str(uuid.uuid4()), project=project, **settings)
 
-    async def run(
-        self, given: Any, *, thread: str, project: object = None, **settings: Any
-    ) -> dict[str, Any]:
+    async def run(self, given: Any, *, thread: str, project: object = None, **settings: Any) -> dict[str, Any]:
         configurable = {"thread_id": thread, **settings} | ({"project_id": str(project)} if project else {})
         self.events = []
         values: dict[str, Any] = {}
@@ -61,11 +55,11 @@ class World:
     def rows(self, table: str, project: UUID = PROJECT) -> list[dict[str, Any]]:
         with psycopg.connect(self.url, row_factory=psycopg.rows.dict_row) as conn:
             query = f"SELECT * FROM public.{table} WHERE project_id = %s ORDER BY created_at"
-            return conn.execute(query, [project]).fetchall()  # type: ignore[arg-type]
+            return conn.execute(query, [project]).fetchall()
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as conn:
-            conn.execute(statement)  # type: ignore[arg-type]
+            conn.execute(statement)
 
     def repository(self, project: UUID = PROJECT) -> Path:
         return self.data / "projects" / f"{project}.git"
@@ -96,9 +90,7 @@ def template(postgres: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(
-    postgres: Server, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def world(postgres: Server, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL", "DAG_AUTHOR_MODEL"):
         monkeypatch.delenv(name, raising=False)
     with fresh_database(postgres, template) as name:

@@ -58,9 +58,7 @@ async def test_a_stale_lock_file_is_reported_by_name(world: World, before: tuple
     assert (await world.say(CREATE))["commit_id"]
 
 
-async def test_a_repository_that_cannot_be_written_changes_nothing(
-    world: World, before: tuple[Any, ...]
-) -> None:
+async def test_a_repository_that_cannot_be_written_changes_nothing(world: World, before: tuple[Any, ...]) -> None:
     objects = world.repository() / "objects"
     objects.rename(objects.with_name("kept"))
     objects.touch()
@@ -76,9 +74,7 @@ async def test_a_data_folder_that_is_a_file_is_answered(world: World) -> None:
     assert world.rows("user_dags") == []
 
 
-async def test_a_missing_table_changes_nothing_and_names_the_fix(
-    world: World, before: tuple[Any, ...]
-) -> None:
+async def test_a_missing_table_changes_nothing_and_names_the_fix(world: World, before: tuple[Any, ...]) -> None:
     world.execute("ALTER TABLE public.file_versions RENAME TO gone")
     assert "heddle migrate up" in answer(await _refused(world))
     world.execute("ALTER TABLE public.gone RENAME TO file_versions")
@@ -110,9 +106,7 @@ async def test_a_connection_killed_before_the_branch_moves_changes_nothing(
     assert world.snapshot() == before
 
 
-async def test_a_connection_killed_inside_commit_takes_the_branch_back(
-    world: World, before: tuple[Any, ...]
-) -> None:
+async def test_a_connection_killed_inside_commit_takes_the_branch_back(world: World, before: tuple[Any, ...]) -> None:
     world.execute(WAIT_AT_COMMIT)
     with _holding(world, "SELECT pg_advisory_lock(42)"):
         task = asyncio.create_task(world.say(CREATE))
@@ -123,9 +117,7 @@ async def test_a_connection_killed_inside_commit_takes_the_branch_back(
     assert world.snapshot() == before
 
 
-async def test_a_cancel_while_waiting_for_the_project_changes_nothing(
-    world: World, before: tuple[Any, ...]
-) -> None:
+async def test_a_cancel_while_waiting_for_the_project_changes_nothing(world: World, before: tuple[Any, ...]) -> None:
     lock = f"SELECT pg_advisory_lock(hashtextextended('{PROJECT}', 0))"
     with _holding(world, lock):
         task = asyncio.create_task(world.say(CREATE))
@@ -149,9 +141,7 @@ async def test_a_cancel_inside_commit_finishes_both_sides(world: World, before: 
     assert world.rows("project_commits")[-1]["commit_id"] == head
 
 
-async def test_a_process_killed_before_the_branch_moves_leaves_nothing(
-    world: World, before: tuple[Any, ...]
-) -> None:
+async def test_a_process_killed_before_the_branch_moves_leaves_nothing(world: World, before: tuple[Any, ...]) -> None:
     with (
         _holding(world, "LOCK TABLE public.user_dags IN EXCLUSIVE MODE"),
         _process(str(uuid.uuid4())) as child,
@@ -201,7 +191,7 @@ async def test_a_branch_taken_back_from_committed_rows_moves_forward_again(
 def _holding(world: World, statement: str) -> Iterator[None]:
     """Hold a lock of the database until the block ends."""
     with psycopg.connect(world.url) as conn:
-        conn.execute(statement)  # type: ignore[arg-type]
+        conn.execute(statement)
         yield
 
 
@@ -214,9 +204,7 @@ def _process(request: str) -> Iterator[subprocess.Popen[bytes]]:
         f"config = {{'configurable': {{'run_id': {request!r}}}}}\n"
         f"asyncio.run(graph.ainvoke({{'messages': [('user', {CREATE!r})]}}, config))\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
         yield child
     finally:
@@ -243,7 +231,7 @@ async def _kill_backend(world: World) -> None:
 
 def _ask(world: World, query: str) -> Any:
     with psycopg.connect(world.url) as conn:
-        row = conn.execute(query).fetchone()  # type: ignore[arg-type]
+        row = conn.execute(query).fetchone()
     return row[0] if row else None
 
 

@@ -96,25 +96,25 @@ async def test_an_unknown_dag_is_answered_with_the_nearest(world: World) -> None
     assert f"did you mean {made['dag_id']}?" in answer(values)
 
 
-async def test_show_says_that_a_file_was_deleted_or_edited(world: World, tmp_path: object) -> None:
+async def _git(*command: str) -> None:
+    settings = ["-c", "safe.directory=*", "-c", "user.name=x", "-c", "user.email=x@x"]
+    await asyncio.to_thread(subprocess.run, ["git", *settings, *command], check=True, capture_output=True)
+
+
+async def test_show_says_that_a_file_was_deleted_or_edited(world: World) -> None:
     made = await world.say(DEMO)
     clone = world.data / "clone"
-    run = lambda *command: subprocess.run(  # noqa: E731
-        ["git", "-c", "safe.directory=*", "-c", "user.name=x", "-c", "user.email=x@x", *command],
-        check=True,
-        capture_output=True,
-    )
-    run("clone", str(world.repository()), str(clone))
+    await _git("clone", str(world.repository()), str(clone))
     file = clone / made["file_path"]
     file.write_text(file.read_text() + "\n# by hand\n")
-    run("-C", str(clone), "commit", "-am", "edit")
-    run("-C", str(clone), "push", "origin", "main")
+    await _git("-C", str(clone), "commit", "-am", "edit")
+    await _git("-C", str(clone), "push", "origin", "main")
 
     assert "Somebody changed the file" in answer(await world.say(f"/agent show {made['dag_id']}"))
 
-    run("-C", str(clone), "rm", made["file_path"])
-    run("-C", str(clone), "commit", "-m", "gone")
-    run("-C", str(clone), "push", "origin", "main")
+    await _git("-C", str(clone), "rm", made["file_path"])
+    await _git("-C", str(clone), "commit", "-m", "gone")
+    await _git("-C", str(clone), "push", "origin", "main")
     assert "somebody deleted it" in answer(await world.say(f"/agent show {made['dag_id']}"))
 
 
@@ -164,9 +164,7 @@ async def test_a_spec_is_used_once_and_not_again_by_the_next_message(world: Worl
 
 
 async def test_content_blocks_are_read_like_text(world: World) -> None:
-    values = await world.say(
-        [{"type": "text", "text": "/agent create run a.sh"}, {"type": "image", "data": "x"}]
-    )
+    values = await world.say([{"type": "text", "text": "/agent create run a.sh"}, {"type": "image", "data": "x"}])
     assert values["commit_id"]
 
 

@@ -78,9 +78,7 @@ def test_whatever_the_texts_only_constants_differ(name: str, text: str, value: s
         _, rendered = _made(
             {"dag_name": name, "dag_id": "fixed", "description": text, "params": {"p": value}, "tasks": tasks}
         )
-        _, plain = _made(
-            {"dag_name": "n", "dag_id": "fixed", "description": "d", "params": {"p": "v"}, "tasks": tasks}
-        )
+        _, plain = _made({"dag_name": "n", "dag_id": "fixed", "description": "d", "params": {"p": "v"}, "tasks": tasks})
     except Refused:
         return
     assert _shape(rendered) == _shape(plain)
@@ -198,7 +196,7 @@ def test_what_is_no_spec_at_all_is_refused(spec: Any) -> None:
 
 def test_names_that_collide_are_told_apart_and_their_edges_follow() -> None:
     names = ["load data", "load-data", "load_data", "class", "None", "2nd", "DAG", "dag"]
-    tasks = [{"task_id": name, "task_type": "empty"} for name in names]
+    tasks: list[dict[str, Any]] = [{"task_id": name, "task_type": "empty"} for name in names]
     tasks.append({"task_id": "end", "task_type": "empty", "dependencies": ["load-data", "dag", "2nd"]})
     plan, _ = _made({"dag_name": "x", "tasks": tasks})
     assert [task.task_id for task in plan.tasks] == [
@@ -287,11 +285,12 @@ async def test_a_strange_spec_is_answered(world: World) -> None:
     deep: Any = 1
     for _ in range(60):
         deep = [deep]
-    for spec in (
+    specs: list[dict[str, Any]] = [
         {},
         {"tasks": {}},
         {"dag_name": "x", "tasks": [EMPTY], "params": {"a": deep}},
         {"dag_name": "\x00", "tasks": [EMPTY]},
-    ):
+    ]
+    for spec in specs:
         assert (await world.give(spec))["problems"]
     assert world.rows("user_dags") == []

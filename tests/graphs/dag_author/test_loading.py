@@ -81,8 +81,6 @@ def test_the_tables_come_and_go_with_data_inside(database: str) -> None:
     ]  # fmt: skip
     migrate(database, DAG_AUTHOR, "base")
     with psycopg.connect(database) as conn:
-        left = conn.execute(
-            "SELECT relname FROM pg_class WHERE relname IN ('user_dags', 'project_commits')"
-        ).fetchall()
+        left = conn.execute("SELECT relname FROM pg_class WHERE relname IN ('user_dags', 'project_commits')").fetchall()
     assert left == []
     migrate(database, DAG_AUTHOR)

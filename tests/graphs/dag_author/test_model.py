@@ -140,9 +140,7 @@ async def test_overload_is_waited_out(world: World, model: Model) -> None:
     assert len(service.requests) == 3
 
 
-async def test_a_silent_model_ends_at_the_deadline(
-    world: World, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_model_ends_at_the_deadline(world: World, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     model(Say(hang=True))
     monkeypatch.setenv("DAG_AUTHOR_MODEL_TIMEOUT", "0.6")
     assert (await world.say("/agent create x"))["problems"][0]["code"] == "model_timeout"

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a request reads best on one line
 """The rule planner, judged by requests as people write them: schedule, zone, tasks and edges."""
 
 from __future__ import annotations
@@ -79,9 +78,7 @@ CASES = [
         edges="pull_users>join_users_orders pull_orders>join_users_orders join_users_orders>email_users_orders",
         opened="email_users_orders",
     ),
-    Case(
-        says="twice a day copy users from mysql to postgres", when="0 0,12 * * *", tasks="python copy_users"
-    ),
+    Case(says="twice a day copy users from mysql to postgres", when="0 0,12 * * *", tasks="python copy_users"),
     Case(
         says="wait for /data/in/orders.csv, load it into postgres, then trigger the reporting dag",
         when=None,
@@ -106,9 +103,7 @@ CASES = [
         tasks="python train_churn_model, python deploy_churn_model",
         opened="train_churn_model deploy_churn_model",
     ),
-    Case(
-        says="compress /var/log/app.log every night at 1am UTC", when="0 1 * * *", tasks="bash compress_app"
-    ),
+    Case(says="compress /var/log/app.log every night at 1am UTC", when="0 1 * * *", tasks="bash compress_app"),
     Case(
         says="run a.sh and b.sh in parallel, after both finish run c.sh",
         when=None,

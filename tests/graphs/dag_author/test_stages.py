@@ -176,9 +176,7 @@ def test_spellings_of_a_schedule_become_one(given: str, normal: str) -> None:
 
 
 def test_the_next_runs_follow_the_wall_clock_through_a_change_to_summer_time() -> None:
-    runs = schedule.next_runs(
-        schedule.parse("30 2 * * *"), "Europe/Paris", datetime(2026, 3, 28, 0, tzinfo=UTC)
-    )
+    runs = schedule.next_runs(schedule.parse("30 2 * * *"), "Europe/Paris", datetime(2026, 3, 28, 0, tzinfo=UTC))
     assert [run.isoformat() for run in runs] == [
         "2026-03-28T02:30:00+01:00",
         "2026-03-29T03:30:00+02:00",

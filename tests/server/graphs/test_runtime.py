@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from heddle_core.domain.errors import GraphFailed
+from heddle_core.domain.errors import GraphFailed, InvalidRequest
 from heddle_core.domain.ids import new_thread_id
 from heddle_core.domain.json import Encoded
 from heddle_core.domain.run import Durability
@@ -99,6 +99,11 @@ async def test_going_to_the_end_with_an_update_writes_it(world: GraphWorld) -> N
 
     assert await world.run(ending) == {"log": ["first", "closed"]}
     assert not (await world.runtime.summarize(ending)).has_next
+
+
+async def test_a_goto_without_a_node_is_refused_by_name(world: GraphWorld) -> None:
+    with pytest.raises(InvalidRequest, match=r"command\.goto: must be a node's name"):
+        await world.run(a_claim("two", None, command={"goto": [{"input": 1}]}))
 
 
 async def test_going_to_the_end_of_a_new_thread_does_nothing(world: GraphWorld) -> None:

@@ -229,6 +229,17 @@ async def test_events_come_with_the_other_modes_of_the_same_run(world: GraphWorl
     assert b"__heddle" not in b"".join(event.data for event in log.events)
 
 
+async def test_events_do_not_repeat_the_other_modes_nor_leak_through_them(world: GraphWorld) -> None:
+    config = {"configurable": {"langgraph_auth_user_id": "u"}}
+    log = await ran(world, "two", {"log": []}, "events", "debug", "checkpoints", config=config)
+
+    streamed = [record["name"] for record in log.of("events") if record["event"] == "on_chain_stream"]
+    assert streamed == ["first", "second"]
+    text = b"".join(event.data for event in log.events)
+    assert b"langgraph_auth" not in text
+    assert b"__heddle" not in text
+
+
 async def test_events_with_subgraphs_keep_the_namespaces(world: GraphWorld) -> None:
     log = await ran(world, "parent", {"log": []}, "events", "updates", subgraphs=True)
 

@@ -213,7 +213,7 @@ class Playing:
 
     def end(self, result: Any, status: RunStatus = RunStatus.SUCCESS) -> None:
         self.world.rows.settle(self.run_id, status)
-        self.world.log.end(self.run_id, Encoded(json.dumps(result).encode()), keep=timedelta(seconds=60))
+        self.world.log.end(self.run_id, 1, Encoded(json.dumps(result).encode()), keep=timedelta(seconds=60))
 
 
 @dataclass
@@ -240,11 +240,14 @@ class Local:
         run.say("metadata", {"run_id": str(claim.run_id), "attempt": 1})
         self.world.started.put_nowait(run)
 
+    def recall(self, run_id: RunId) -> Run | None:
+        return None
+
     def cancel(self, run_id: RunId, action: CancelAction) -> bool:
         if run_id not in self.here:
             return False
         self.world.rows.settle(run_id, RunStatus.INTERRUPTED)
-        self.world.log.end(run_id, Encoded(b'{"partial":1}'), keep=timedelta(seconds=60))
+        self.world.log.end(run_id, 1, Encoded(b'{"partial":1}'), keep=timedelta(seconds=60))
         return True
 
 

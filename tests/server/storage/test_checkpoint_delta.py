@@ -86,9 +86,7 @@ async def test_it_equals_the_walk_over_single_checkpoints(world: CheckpointWorld
         )
         assert ours == walked
     nowhere = config_on(uuid4())
-    assert await world.saver.aget_delta_channel_history(config=nowhere, channels=["notes"]) == {
-        "notes": {"writes": []}
-    }
+    assert await world.saver.aget_delta_channel_history(config=nowhere, channels=["notes"]) == {"notes": {"writes": []}}
     assert await world.saver.aget_delta_channel_history(config=nowhere, channels=[]) == {}
 
 

@@ -44,9 +44,7 @@ async def roll_back(world: CheckpointWorld, ledger: Ledger, base: tuple[str | No
     )
 
 
-async def run_and_roll_back(
-    world: CheckpointWorld, graph: Any, thread: UUID, given: Any, **configurable: Any
-) -> None:
+async def run_and_roll_back(world: CheckpointWorld, graph: Any, thread: UUID, given: Any, **configurable: Any) -> None:
     """A run that stored everything it has, and is rolled back then."""
     ledger = await world.claim(thread)
     base = await note(world, ledger)

@@ -106,9 +106,7 @@ async def test_the_state_after_a_run_is_read_from_memory(world: CheckpointWorld,
 
     assert await world.close(ledger)
     stored = await graph.aget_state(config_on(ledger.thread))
-    carried = [
-        config["configurable"].pop(LEDGER_KEY) for config in (state.config, state.parent_config or {}) if config
-    ]
+    carried = [config["configurable"].pop(LEDGER_KEY) for config in (state.config, state.parent_config or {}) if config]
     assert set(carried) == {ledger}
     assert stored == state
 
@@ -248,9 +246,7 @@ async def test_an_update_command_that_died_before_its_first_checkpoint_applies_o
     slow.add_edge(START, "ask")
     dying = await world.claim(thread)
     command: Command[Any] = Command(resume="r1", update={"notes": ["updated"]})
-    doomed = asyncio.ensure_future(
-        slow.compile(world.saver).ainvoke(command, config_for(dying), durability="async")
-    )
+    doomed = asyncio.ensure_future(slow.compile(world.saver).ainvoke(command, config_for(dying), durability="async"))
     await asyncio.wait_for(reached.wait(), 5)
     await world.flusher.flush_now(dying)
     dying.lose()  # the process is gone: nothing it does from here on arrives

@@ -203,11 +203,11 @@ async def _revisions(dsn: Dsn, guests: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _graphs(project: Project) -> Iterator[Finding]:
-    from heddle_server.graphs.loader import GraphLoader
-    from heddle_server.graphs.sources import GraphSpec
     from langgraph.checkpoint.memory import InMemorySaver
 
     from heddle_server import environment
+    from heddle_server.graphs.loader import GraphLoader
+    from heddle_server.graphs.sources import GraphSpec
 
     environment.export(project.config)
     config = project.config

@@ -98,8 +98,9 @@ class Conversation:
                 stream_mode=_MODES,
                 multitask_strategy="reject",
             )
-            async for event in events:
-                self._take(event.event, event.data)
+            failure = ""
+            async for event in events:  # to its end: a stream that is left in the middle is never closed
+                failure = self._take(event.event, event.data) or failure
         except APIStatusError as error:
             raise RunFailed(problem_of(error)) from error
         except httpx.HTTPError as error:
@@ -107,18 +108,22 @@ class Conversation:
         finally:
             self._end_line()
         self._run_id = None
+        if failure:
+            raise RunFailed(failure)
 
-    def _take(self, kind: str, data: Any) -> None:
+    def _take(self, kind: str, data: Any) -> str:
+        """Show an event. Returns why the run failed, if that is what the event says."""
         name = kind.partition("|")[0]
         if name == "metadata":
             self._run_id = data.get("run_id")
         elif name == "error":
-            raise RunFailed(f"{data.get('error', 'error')}: {data.get('message', '')}".rstrip(": "))
+            return f"{data.get('error', 'error')}: {data.get('message', '')}".rstrip(": ")
         elif name == "custom":
             self._end_line()
             self._show(f"{describe_progress(data)}\n")
         elif name == "messages":
             self._take_message(data[0])
+        return ""
 
     def _take_message(self, message: Json) -> None:
         """Show a piece of a model's answer as it comes, and a whole message unless it came in pieces."""

@@ -52,7 +52,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def url(host: str, port: int) -> str:
     """The address to type on this machine."""
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # nosec B104: translated, not listened on
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # nosec B104
     return f"http://{f'[{name}]' if ':' in name and not name.startswith('[') else name}:{port}"
 
 

@@ -1,8 +1,8 @@
 """The server as one ASGI application.
 
 Its lifespan starts everything (`services.running`) and only then is the API built, so a request never meets a server
-that is half there. `app.state.begin_drain()` stops it from taking new work; leaving the lifespan lets runs finish for
-the grace period, gives the rest back to the queue and closes the database.
+that is half there. `app.state.begin_drain()` stops it from taking new work, `await app.state.drain(seconds)` lets runs
+finish for so long and gives the rest back to the queue; leaving the lifespan does both and closes the database.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Server:
         self._settings = settings
         self._config = config
         self._api: ASGIApp | None = None
-        self.state = SimpleNamespace(begin_drain=lambda: None)
+        self.state = SimpleNamespace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -44,6 +44,7 @@ class Server:
             # A failed start is the caller's to explain: it is raised, not put into a message.
             services = await stack.enter_async_context(running(self._settings, self._config))
             self.state.begin_drain = services.worker.begin_drain
+            self.state.drain = services.worker.drain
             self._api = build_api(services.ports, _options(self._settings, self._config, services))
             await send({"type": "lifespan.startup.complete"})
             await _expect(receive, "lifespan.shutdown")

@@ -249,7 +249,8 @@ def _private_socket_folder(data: Path, account: accounts.Account | None) -> str:
         return ""
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) > _SOCKET_LIMIT - 40:
-        base = "/tmp"  # nosec B108: the folder that is made in it is new and private
+        # The folder that is made in it is new and private.
+        base = "/tmp"  # nosec B108
     folder = tempfile.mkdtemp(prefix=strays.SOCKET_FOLDER_PREFIX, dir=base)
     if account is not None:
         shutil.chown(folder, account.uid, account.gid)

@@ -43,13 +43,15 @@ class Executor:
         finished = Finished(held=False)
         if live.reason is not StopReason.LEASE_LOST:
             finished, result = await self._settle(live, outcome, result)
+            if finished.instead is not None:
+                outcome, result = finished.instead, _as_result(finished.instead)
         if not finished.held or outcome.kind is OutcomeKind.RELEASED:
-            self._events.end(claim.run_id, None, keep=self._limits.keep_events)
+            self._events.end(claim.run_id, claim.attempt, None, keep=self._limits.keep_events)
             _log.warning("run_given_up", extra=live.fields(reason=live.reason, outcome=outcome.kind))
             return finished
         if outcome.error is not None:
             live.log.append([Event("error", outcome.error)])
-        self._events.end(claim.run_id, result, keep=self._limits.keep_events)
+        self._events.end(claim.run_id, claim.attempt, result, keep=self._limits.keep_events)
         _log.info("run_ended", extra=live.fields(status=outcome.kind))
         return finished
 
@@ -124,8 +126,8 @@ class Executor:
                 return self._failed(OutcomeKind.ERROR, type(failure).__name__, "Internal error; see the server's log.")
 
     def _failed(self, kind: OutcomeKind, error: str, message: str) -> tuple[Outcome, Encoded]:
-        text = encode({"error": error, "message": message})
-        return Outcome(kind=kind, error=text), Encoded(b'{"__error__":' + text + b"}")
+        outcome = Outcome(kind=kind, error=encode({"error": error, "message": message}))
+        return outcome, _as_result(outcome)
 
     async def _settle(self, live: LiveRun, outcome: Outcome, result: Encoded) -> tuple[Finished, Encoded]:
         """Write the outcome, trying again while the lease lasts; the statement is safe to repeat."""
@@ -153,6 +155,11 @@ class Executor:
         except HeddleError as problem:
             _log.warning("state_not_readable", extra=live.fields(problem=problem.message))
             return None
+
+
+def _as_result(outcome: Outcome) -> Encoded:
+    """What `wait` answers for a run that failed."""
+    return EMPTY_OBJECT if outcome.error is None else Encoded(b'{"__error__":' + outcome.error + b"}")
 
 
 def _forget_failure(task: asyncio.Task[Encoded]) -> None:

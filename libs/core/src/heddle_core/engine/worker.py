@@ -137,9 +137,10 @@ class Worker:
         except Exception:
             # A fault of ours must not take the other runs down: the lease lapses and the sweeper gives the run back.
             _log.exception("run_broke_the_engine", extra=live.fields())
-            self._events.end(live.claim.run_id, None, keep=self._limits.keep_events)
+            self._events.end(live.claim.run_id, live.claim.attempt, None, keep=self._limits.keep_events)
         finally:
-            del self._live[live.claim.run_id]
+            if self._live.get(live.claim.run_id) is live:  # a run given back may have been claimed again already
+                del self._live[live.claim.run_id]
             self._remember(live.claim.run)
             self.release()
 

@@ -46,6 +46,7 @@ class _Log:
 class _Writer:
     def __init__(self, log: _Log, bounds: Bounds) -> None:
         self._log = log
+        self._attempt = log.attempt
         self._bounds = bounds
 
     @property
@@ -54,6 +55,8 @@ class _Writer:
 
     def append(self, events: Sequence[Event]) -> None:
         log = self._log
+        if log.attempt != self._attempt or log.end:
+            return  # a graph that was left behind still talks
         if not self.is_watched:
             log.number += len(events)
             return
@@ -181,9 +184,9 @@ class MemoryEventLog:
         log.attempt, log.number, log.retain, log.is_open = attempt, 0, retain, True
         return _Writer(log, self._bounds)
 
-    def end(self, run: RunId, result: Encoded | None, *, keep: timedelta) -> None:
+    def end(self, run: RunId, attempt: int, result: Encoded | None, *, keep: timedelta) -> None:
         log = self._logs.get(run)
-        if log is None or log.end:
+        if log is None or log.end or log.attempt != attempt:
             return
         log.end, log.is_open = End(result), False
         for reader in tuple(log.readers):

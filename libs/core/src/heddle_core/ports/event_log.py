@@ -44,10 +44,11 @@ class EventLog(Protocol):
         """Open the log of an attempt in this process. `retain`: keep events for readers yet to come."""
         ...
 
-    def end(self, run: RunId, result: Encoded | None, *, keep: timedelta) -> None:
+    def end(self, run: RunId, attempt: int, result: Encoded | None, *, keep: timedelta) -> None:
         """Close the log; readers end. A retained log stays readable for `keep`, any other goes when read out.
 
-        `result` is what `wait` answers. None: the run goes on elsewhere, its row knows.
+        `result` is what `wait` answers. None: the run goes on elsewhere, its row knows. An attempt that was followed by
+        another ends nothing, as it can append nothing.
         """
         ...
 

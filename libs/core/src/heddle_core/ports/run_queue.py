@@ -76,10 +76,15 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """`held` false: the claim was lost, nothing was written. `successor_due`: the thread has a run that can start."""
+    """`held` false: the claim was lost, nothing was written. `successor_due`: the thread has a run that can start.
+
+    `instead`: the outcome that was written because the one asked for could not be, such as a run whose last checkpoint
+    the database refused.
+    """
 
     held: bool
     successor_due: bool = False
+    instead: Outcome | None = None
 
 
 class RunQueue(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import uuid4
 
 from heddle_core.domain.assistant import (
@@ -22,17 +21,10 @@ from heddle_core.domain.ids import AssistantId, system_assistant_id
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction
 from heddle_core.domain.storable import check_json, check_text
-from heddle_core.domain.thread import Page
+from heddle_core.domain.thread import IfExists, Page
 from heddle_core.usecases import runs, threads
 from heddle_core.usecases.assistant_cache import resolve
 from heddle_core.usecases.context import Ports
-
-
-class IfExists(StrEnum):
-    """What creating an assistant under an id that is taken means."""
-
-    RAISE = "raise"
-    DO_NOTHING = "do_nothing"  # the assistant that is there is the answer, as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

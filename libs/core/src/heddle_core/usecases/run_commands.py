@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from heddle_core.domain.events import End, StoredEvent, StreamMode
 from heddle_core.domain.ids import ThreadId
@@ -42,6 +43,16 @@ class StartRun:
     extra_configurable: JsonObject = field(default_factory=dict)
 
 
+class Batches(Protocol):
+    """An async iterator of lists of events that must be closed."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[StoredEvent | End]]: ...
+
+    async def __anext__(self) -> Sequence[StoredEvent | End]: ...
+
+    async def aclose(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
     """A run and a reader of its log, attached before the run could say anything that the reader would miss.
@@ -52,4 +63,4 @@ class Attached:
     """
 
     run: Run
-    batches: AsyncIterator[Sequence[StoredEvent | End]]
+    batches: Batches

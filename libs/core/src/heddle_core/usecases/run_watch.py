@@ -6,10 +6,10 @@ ends when the row ends, with what the row and its last checkpoint say.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from heddle_core.domain.errors import NotFound
-from heddle_core.domain.events import End, Event, EventId, StoredEvent, StreamMode
+from heddle_core.domain.events import BEGINNING, End, Event, EventId, StoredEvent, StreamMode
 from heddle_core.domain.json import EMPTY_OBJECT, Encoded, encode
 from heddle_core.domain.run import Run, RunStatus
 from heddle_core.ports.event_log import EventReader
@@ -22,52 +22,81 @@ _QUIET_SECONDS = 30.0
 """How long a reader beside a running run sleeps; the log wakes it. Elsewhere it looks once per poll period."""
 
 
-async def follow(
-    ports: Ports, run: Run, reader: EventReader, *, only_end: bool, joined_late: bool = False
-) -> AsyncIterator[Sequence[Item]]:
+class Following:
     """Batches of a run's events up to its `End`, from the log when it is here, else from the row.
 
-    `joined_late`: the reader was attached to a log that had said its `metadata` already; it is said again.
+    `joined_late`: the reader was attached to a log that had said its `metadata` already; it is said again. Closing
+    detaches the reader, whether or not anything was read.
     """
-    said_metadata = joined_late
-    last: EventId | None = None
-    poll = ports.limits.poll.total_seconds()
-    try:
+
+    def __init__(
+        self, ports: Ports, run: Run, reader: EventReader, *, only_end: bool, joined_late: bool = False
+    ) -> None:
+        self._ports = ports
+        self._run = run
+        self._reader = reader
+        self._only_end = only_end
+        self._said_metadata = joined_late
+        self._batches = self._follow(joined_late)
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> Sequence[Item]:
+        try:
+            return await anext(self._batches)
+        except BaseException:
+            self._reader.close()
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await self._batches.aclose()
+        finally:
+            self._reader.close()
+
+    async def _follow(self, joined_late: bool) -> AsyncGenerator[Sequence[Item], None]:
+        ports, run = self._ports, self._run
+        last: EventId | None = None
+        poll = ports.limits.poll.total_seconds()
         if joined_late:
             yield [_metadata(run)]
         while True:
-            batch = reader.ready()
+            batch = self._reader.ready()
             moved = bool(batch) and isinstance(batch[-1], End) and batch[-1].result is None
             if moved:
                 batch = batch[:-1]
             if batch:
-                said_metadata = True
+                self._said_metadata = True
                 yield batch
                 if isinstance(batch[-1], End):
                     return
                 last = batch[-1].id
             if moved:
-                reader.close()
-                reader = ports.log.read(run.run_id, last or EventId(0, 0), only_end=only_end)
+                self._reader.close()
+                self._reader = ports.log.read(run.run_id, last or BEGINNING, only_end=self._only_end)
             elif batch:
                 continue
             here = ports.log.knows(run.run_id)
             if not here:
-                row = await _look(ports, run)
-                if row is None or row.status.is_terminal:
-                    yield await _last_words(ports, row, said_metadata=said_metadata or only_end)
-                    return
-                if row.status is RunStatus.RUNNING and not said_metadata and not only_end:
-                    said_metadata = True
-                    yield [_metadata(row)]
-            await reader.wait(_QUIET_SECONDS if here else poll)
-    finally:
-        reader.close()
+                words = await self._ask_the_row()
+                if words:
+                    yield words
+                    if isinstance(words[-1], End):
+                        return
+            await self._reader.wait(_QUIET_SECONDS if here else poll)
 
-
-async def _look(ports: Ports, run: Run) -> Run | None:
-    async with ports.storage.begin() as uow:
-        return await uow.runs.watch(run.run_id)
+    async def _ask_the_row(self) -> Sequence[Item]:
+        """What a reader far from the log can be told now."""
+        async with self._ports.storage.begin() as uow:
+            row = await uow.runs.watch(self._run.run_id)
+        quiet = self._said_metadata or self._only_end
+        if row is None or row.status.is_terminal:
+            return await _last_words(self._ports, row, said_metadata=quiet)
+        if row.status is RunStatus.PENDING or quiet:
+            return ()
+        self._said_metadata = True
+        return [_metadata(row)]
 
 
 def _metadata(run: Run) -> StoredEvent:

@@ -19,7 +19,7 @@ from heddle_core.ports.storage import UnitOfWork
 from heddle_core.usecases.context import Ports
 from heddle_core.usecases.merging import merge_config, merge_metadata
 from heddle_core.usecases.run_commands import Attached, StartRun
-from heddle_core.usecases.run_watch import follow
+from heddle_core.usecases.run_watch import Following
 
 
 async def start(ports: Ports, command: StartRun) -> Run:
@@ -36,7 +36,7 @@ async def start_attached(ports: Ports, command: StartRun, *, only_end: bool = Fa
     except BaseException:
         reader.close()
         raise
-    return Attached(run=run, batches=follow(ports, run, reader, only_end=only_end))
+    return Attached(run=run, batches=Following(ports, run, reader, only_end=only_end))
 
 
 async def start_many(ports: Ports, commands: Sequence[StartRun]) -> list[Run]:
@@ -192,7 +192,7 @@ async def watch(
         run = ports.local.recall(run_id) or await find(ports, run_id)
     joined_late = after is None and not only_end and ports.log.knows(run_id)
     reader = ports.log.read(run_id, after, only_end=only_end)
-    return Attached(run=run, batches=follow(ports, run, reader, only_end=only_end, joined_late=joined_late))
+    return Attached(run=run, batches=Following(ports, run, reader, only_end=only_end, joined_late=joined_late))
 
 
 async def join(ports: Ports, thread_id: ThreadId, run_id: RunId) -> Attached:
@@ -214,7 +214,7 @@ async def cancel(ports: Ports, thread_id: ThreadId, run_id: RunId, action: Cance
     _tell_readers(ports, [run], running)
     if wait and running:
         reader = ports.log.read(run_id, None, only_end=True)
-        async for _ in follow(ports, run, reader, only_end=True):
+        async for _ in Following(ports, run, reader, only_end=True):
             pass
 
 

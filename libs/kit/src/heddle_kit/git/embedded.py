@@ -240,7 +240,7 @@ class LocalRepository:
                             "git program is working on this repository, delete that file"
                         ) from fault
                     raise GitFault(f"the branch could not be moved: {reason(fault)}") from fault
-                time.sleep(random.uniform(0.005, 0.03))
+                time.sleep(random.uniform(0.005, 0.03))  # nosec B311
 
     def _swap(self, expected: str, target: str) -> None:
         repo = self._repo()
@@ -258,7 +258,7 @@ class LocalRepository:
                 self._move(prepared.parent_id, prepared.commit_id)
                 return prepared.commit_id
             except Conflict:
-                time.sleep(random.uniform(0, 0.005 * (attempt + 1)))
+                time.sleep(random.uniform(0, 0.005 * (attempt + 1)))  # nosec B311
         raise Conflict(f"the branch moved {COMMIT_ATTEMPTS} times while this change waited for its turn")
 
     def _contains(self, commit_id: str, within: str) -> bool:

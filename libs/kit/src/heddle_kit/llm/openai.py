@@ -107,9 +107,7 @@ class OpenAIModel:
     async def _after_status(self, fault: openai.APIStatusError, attempt: int) -> None:
         status = fault.status_code
         if status in (401, 403):
-            raise KeyRejected(
-                f"the model service answered {status}: the key or its rights are wrong"
-            ) from None
+            raise KeyRejected(f"the model service answered {status}: the key or its rights are wrong") from None
         if status == 429 or status >= 500 or status in (408, 409):
             wait = _retry_after(fault.response.headers.get("retry-after", "")) or _backoff(attempt)
             await self._pause(wait, Unreachable(f"the model service answered {status}"), None)
@@ -138,7 +136,7 @@ def _text(content: str | list[Any]) -> str:
 
 def _backoff(attempt: int) -> float:
     longest: float = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
-    return longest - random.uniform(0, longest / 4)
+    return longest - random.uniform(0, longest / 4)  # nosec B311
 
 
 def _retry_after(text: str) -> float | None:

@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -94,10 +95,8 @@ def text_of(value: object) -> str:
 
 def _text(value: object) -> str:
     for describe in (str, repr):
-        try:
+        with suppress(Exception):  # foreign code: `__str__` may raise anything
             return describe(value)
-        except Exception:  # foreign code: `__str__` may raise anything
-            continue
     return f"<{type(value).__name__}>"
 
 

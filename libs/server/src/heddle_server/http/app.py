@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -22,15 +20,16 @@ from heddle_server.http.middleware.guard import Guard
 from heddle_server.http.middleware.observe import Observe
 from heddle_server.http.openapi import Schema, describe, operation_id, with_common_errors
 from heddle_server.http.options import CorsRules, HttpOptions
+from heddle_server.http.routes import assistants, runs, state, stateless, store, system, threads
 from heddle_server.http.routes.system import API_LEVEL
 from heddle_server.http.streams.live import Heartbeat
 
-ROUTES = ("system", "runs", "stateless", "assistants", "threads", "state", "store")
+ROUTERS = tuple(part.router for part in (system, runs, stateless, assistants, threads, state, store))
 
 
 def build_api(ports: Ports, options: HttpOptions) -> ASGIApp:
     """The server's HTTP side. It starts nothing of its own; `options.lifespan` is entered with the application."""
-    routes = [_adopt(route) for router in _routers() for route in router.routes if isinstance(route, APIRoute)]
+    routes = [_adopt(route) for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     api = _Api(routes, options)
     api.state.ports = ports
     api.state.options = options
@@ -87,13 +86,6 @@ class _Api(FastAPI):
                 self._described, version=API_LEVEL, mount_prefix=self._mount_prefix, graphs=graphs
             )
         return self.openapi_schema
-
-
-def _routers() -> Iterable[APIRouter]:
-    for name in ROUTES:
-        module = f"heddle_server.http.routes.{name}"
-        if find_spec(module) is not None:
-            yield import_module(module).router
 
 
 def _adopt(route: APIRoute) -> JsonRoute:

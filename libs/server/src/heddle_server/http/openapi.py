@@ -34,17 +34,17 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Error, "description": _MEANINGS[status]} for status in statuses}
 
 
+def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses`: 200 with this model (None: 204 without a body), and these errors."""
+    return {**({} if model is None else {200: {"model": model}}), **errors(*statuses)}
+
+
 def with_common_errors(route: APIRoute) -> dict[int | str, dict[str, Any]]:
-    """A route's responses and the errors that any route may answer; every error that has a `detail` is an `Error`."""
+    """A route's responses and the errors that any route may answer."""
     statuses = [403, 421, 422, 500, 503]
     if route.body_field is not None:
         statuses.append(413)
-    told = {**errors(*sorted(statuses)), **route.responses}
-    for status, answer in told.items():
-        model = answer.get("model")
-        if str(status) >= "400" and isinstance(model, type) and "detail" in getattr(model, "model_fields", ()):
-            told[status] = {**answer, "model": Error}
-    return told
+    return {**errors(*sorted(statuses)), **route.responses}
 
 
 def describe(routes: Sequence[APIRoute], *, version: str, mount_prefix: str, graphs: Sequence[str]) -> Schema:

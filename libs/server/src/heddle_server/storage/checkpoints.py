@@ -8,6 +8,7 @@ written directly, unfenced, and awaited. Works from any event loop: what needs t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
@@ -46,6 +47,7 @@ T = TypeVar("T")
 LEDGER_KEY: Final = "__heddle_claim"
 """The key of `configurable` under which a run's ledger travels. Keys that start with `__` stay out of metadata."""
 
+_PAUSES: Final = (0.0, 0.02, 0.1)
 _NOTHING_KNOWN: Final[Mapping[str, Blob]] = {}
 
 
@@ -183,8 +185,8 @@ class PostgresSaver(SynchronousCalls):
         await self._ask(lambda: self._pool.execute(statement, *arguments))
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do work on the database, on its loop; after a passing error once more, for all of it may be repeated."""
-        return await self._flusher.at_home(_twice(work))
+        """Do work on the database, on its loop; after a passing error again, for all of it may be repeated."""
+        return await self._flusher.at_home(_insisting(work))
 
     async def adelete_thread(self, thread_id: str) -> None:
         await self._execute("SELECT heddle.delete_checkpoints($1)", [str(thread_id)])
@@ -275,12 +277,15 @@ class PostgresSaver(SynchronousCalls):
         return histories
 
 
-async def _twice(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    try:
-        return await work()
-    except DATABASE_ERRORS as error:
-        if not is_transient(error):
-            raise
+async def _insisting(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    # When the server ends its connections, each of a pool may fail once before it is replaced.
+    for pause in _PAUSES:
+        try:
+            return await work()
+        except DATABASE_ERRORS as error:
+            if not is_transient(error):
+                raise
+        await asyncio.sleep(pause)
     try:
         return await work()
     except DATABASE_ERRORS as error:

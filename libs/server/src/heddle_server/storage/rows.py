@@ -95,8 +95,8 @@ class Buffer:
     def due(self, delay: float) -> float | None:
         """When to flush; None while no step waits.
 
-        `delay` after the first step, or as soon after that as the steps pause, but within three times `delay`: a run
-        of many short steps then takes a few large statements.
+        `delay` after the first step, or as soon after that as the steps pause, but within three times `delay`: a
+        run of many short steps then takes a few large statements.
         """
         if self.since is None:
             return None

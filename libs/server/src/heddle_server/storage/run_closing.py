@@ -38,12 +38,16 @@ _KEPT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Closing:
-    """One run's end. `row` holds the run's entries in the first arrays of `close_runs`."""
+    """One run's end. `row` holds the run's entries in the first arrays of `close_runs`.
+
+    `instead`: the outcome, when it is not the one that was asked for.
+    """
 
     claim: Claim
     outcome: Outcome
     rows: Rows
     row: tuple[Any, ...]
+    instead: Outcome | None = None
 
 
 class RunCloser:
@@ -142,6 +146,7 @@ async def _collect(claim: Claim, ledger: Ledger, outcome: Outcome, state: StateS
     ledger.close()
     await ledger.settle()
     rows = Rows()
+    asked = outcome
     match outcome.kind:
         case OutcomeKind.ROLLED_BACK:
             ledger.discard()
@@ -155,7 +160,8 @@ async def _collect(claim: Claim, ledger: Ledger, outcome: Outcome, state: StateS
             outcome, state = _failed(ledger.error, outcome), None
         case _:
             rows = ledger.take_tail()
-    return _closing(claim, outcome, state, rows, ledger.head)
+    closing = _closing(claim, outcome, state, rows, ledger.head)
+    return closing if outcome is asked else replace(closing, instead=outcome)
 
 
 def _closing(claim: Claim, outcome: Outcome, state: StateSummary | None, rows: Rows, head: str | None) -> _Closing:
@@ -195,12 +201,17 @@ def _refused(closing: _Closing, error: Exception) -> _Closing:
     """The same end without what the run brought, any of which may be what the database refuses."""
     kind = closing.outcome.kind
     outcome = closing.outcome if kind is OutcomeKind.ROLLED_BACK else _failed(error, Outcome.success())
-    return replace(_closing(closing.claim, outcome, None, Rows(), None), outcome=outcome)
+    return replace(_closing(closing.claim, outcome, None, Rows(), None), instead=outcome)
 
 
 def _answers(closings: Sequence[_Closing], rows: Sequence[asyncpg.Record]) -> dict[UUID, Finished]:
-    held = {row["run_id"]: Finished(held=True, successor_due=row["successor_due"]) for row in rows}
-    return {c.claim.run_id: held.get(c.claim.run_id, Finished(held=False)) for c in closings}
+    due = {row["run_id"]: row["successor_due"] for row in rows}
+    return {
+        c.claim.run_id: Finished(held=True, successor_due=due[c.claim.run_id], instead=c.instead)
+        if c.claim.run_id in due
+        else Finished(held=False)
+        for c in closings
+    }
 
 
 def _ended(closing: _Closing, row: asyncpg.Record | None) -> Finished:
@@ -214,7 +225,7 @@ def _ended(closing: _Closing, row: asyncpg.Record | None) -> Finished:
         row["error"] is not None and orjson.loads(row["error"]) == orjson.loads(closing.outcome.error)
     )
     held = row["status"] == wanted and row["attempt"] == closing.claim.attempt and same_error
-    return Finished(held=held, successor_due=held and row["successor_due"])
+    return Finished(held=held, successor_due=held and row["successor_due"], instead=closing.instead)
 
 
 def _text(value: Encoded | None) -> str | None:

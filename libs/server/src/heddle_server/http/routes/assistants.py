@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import WithJsonSchema
 
 from heddle_core.usecases import assistants
 from heddle_server.http.answers import encoded_answer, json_answer
 from heddle_server.http.deps import App
 from heddle_server.http.ids import AssistantPath
+from heddle_server.http.openapi import answers
+from heddle_server.http.prefer import NO_BODY, Prefer, is_minimal
 from heddle_server.http.schemas.assistants import (
     AssistantCount,
     AssistantCreate,
@@ -28,11 +30,9 @@ from heddle_server.http.schemas.assistants import (
     version_json,
     xray_depth,
 )
-from heddle_server.http.schemas.problem import answers
 
 router = APIRouter(tags=["assistants"])
 
-Prefer = Annotated[str | None, Header(description="`return=minimal`: 204 without a body")]
 Xray = Annotated[
     str | None,
     WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 0, "maximum": 999_999_999}]}),
@@ -73,14 +73,14 @@ async def get_assistant(assistant_id: AssistantPath, app: App) -> Response:
     summary="Make a new version of an assistant",
     responses={
         **answers(AssistantOut, 400, 404, 422),
-        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+        **NO_BODY,
     },
 )
 async def patch_assistant(
     assistant_id: AssistantPath, body: AssistantPatch, app: App, prefer: Prefer = None
 ) -> Response:
     made = await assistants.change(app, assistant_id, body.change())
-    return Response(status_code=204) if _is_minimal(prefer) else json_answer(assistant_json(made))
+    return Response(status_code=204) if is_minimal(prefer) else json_answer(assistant_json(made))
 
 
 @router.delete(
@@ -151,7 +151,3 @@ async def get_subgraphs(assistant_id: str, app: App, recurse: Recurse = False) -
 )
 async def get_subgraph(assistant_id: str, namespace: str, app: App, recurse: Recurse = False) -> Response:
     return encoded_answer(await assistants.subgraphs(app, assistant_id, namespace, recurse=recurse))
-
-
-def _is_minimal(prefer: str | None) -> bool:
-    return prefer is not None and "return=minimal" in (part.strip().lower() for part in prefer.split(","))

@@ -11,7 +11,8 @@ from heddle_core.usecases import state, threads
 from heddle_server.http.answers import encoded_answer, json_answer
 from heddle_server.http.deps import App
 from heddle_server.http.ids import CheckpointPath, ThreadPath
-from heddle_server.http.routes.threads import Prefer, errors, is_minimal
+from heddle_server.http.openapi import errors
+from heddle_server.http.prefer import NO_BODY, Prefer, is_minimal
 from heddle_server.http.schemas.jsonb import jsonb
 from heddle_server.http.schemas.state import (
     HistoryBody,
@@ -79,7 +80,7 @@ async def get_state_by_checkpoint(thread_id: ThreadPath, body: StateAtCheckpoint
     responses={
         200: {"model": UpdatedOut},
         **errors(400, 404, 409, 422, 503),
-        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+        **NO_BODY,
     },
 )
 async def update_state(thread_id: ThreadPath, body: StateUpdateBody, app: App, prefer: Prefer = None) -> Response:
@@ -93,7 +94,7 @@ async def update_state(thread_id: ThreadPath, body: StateUpdateBody, app: App, p
     responses={
         200: {"model": ThreadOut},
         **errors(404, 422),
-        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+        **NO_BODY,
     },
 )
 async def patch_state(thread_id: ThreadPath, body: StatePatch, app: App, prefer: Prefer = None) -> Response:

@@ -11,7 +11,7 @@ from heddle_core.domain.json import NULL
 from heddle_core.usecases import store
 from heddle_server.http.answers import encoded_answer, json_answer
 from heddle_server.http.deps import App
-from heddle_server.http.schemas.problem import answers
+from heddle_server.http.openapi import answers
 from heddle_server.http.schemas.store import (
     DeleteItem,
     FoundItemsOut,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, Response
 
 from heddle_core.domain.errors import NotInThisVersion
 from heddle_core.usecases import threads
 from heddle_server.http.answers import json_answer
 from heddle_server.http.deps import App
 from heddle_server.http.ids import ThreadPath
+from heddle_server.http.openapi import errors
+from heddle_server.http.prefer import NO_BODY, Prefer, is_minimal
 from heddle_server.http.schemas.jsonb import jsonb
 from heddle_server.http.schemas.threads import (
     FoundThreadOut,
@@ -26,24 +26,6 @@ from heddle_server.http.schemas.threads import (
 )
 
 router = APIRouter(tags=["threads"])
-
-Prefer = Annotated[str | None, Header(description="`return=minimal`: 204 without a body")]
-
-
-class Error(BaseModel):
-    """What went wrong; `detail` names the field at fault."""
-
-    detail: str
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its `responses`."""
-    return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in statuses}
-
-
-def is_minimal(prefer: str | None) -> bool:
-    """Does the client want no body back?"""
-    return prefer is not None and "return=minimal" in (part.strip().lower() for part in prefer.split(","))
 
 
 @router.post("/threads", summary="Create a thread", responses={200: {"model": ThreadOut}, **errors(400, 409, 422, 503)})
@@ -83,7 +65,7 @@ async def get_thread(thread_id: ThreadPath, app: App, include: Annotated[list[st
     responses={
         200: {"model": ThreadOut},
         **errors(404, 422),
-        204: {"description": "Done, as `Prefer: return=minimal` asked"},
+        **NO_BODY,
     },
 )
 async def patch_thread(thread_id: ThreadPath, body: ThreadPatch, app: App, prefer: Prefer = None) -> Response:

@@ -15,8 +15,8 @@ from heddle_core.domain.errors import InvalidRequest
 from heddle_core.domain.ids import AssistantId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.storable import check_json
-from heddle_core.domain.thread import Page
-from heddle_core.usecases.assistants import CreateAssistant, IfExists
+from heddle_core.domain.thread import IfExists, Page
+from heddle_core.usecases.assistants import CreateAssistant
 from heddle_server.http.schemas.wire import Body
 
 AssistantField = Literal[
