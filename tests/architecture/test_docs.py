@@ -7,7 +7,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -24,6 +24,8 @@ from heddle_server.config import StartError
 from heddle_server.http.errors import status_of
 from heddle_server.settings import Settings
 from tests.server.http.world import serving
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -53,8 +55,13 @@ def rows(text: str) -> Iterator[list[str]]:
             yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def codes(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
+def codes(text: str) -> list[str]:
+    """What is set as code within the text."""
+    return re.findall(r"`([^`]+)`", without_blocks(text))
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def operations(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def documented_routes() -> dict[str, set[str]]:
-    found = {}
+    found: dict[str, set[str]] = {}
     for cells in rows(page("reference/api")):
         if (named := codes(cells[0])) and re.fullmatch(r"[A-Z]+ /\S*", named[0]):
             assert named[0] not in found, f"{named[0]} is there twice"
@@ -117,7 +124,7 @@ async def test_every_metric_is_documented() -> None:
     assert {code for cells in rows(table) for code in codes(cells[0])} == exposed
 
 
-def _subclasses(cls: type) -> Iterator[type]:
+def _subclasses(cls: type[T]) -> Iterator[type[T]]:
     for found in cls.__subclasses__():
         if found.__module__.startswith("heddle_"):
             yield found
@@ -195,9 +202,8 @@ def test_every_key_of_the_project_file_is_documented() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_link_leads_somewhere(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_blocks(path.read_text())):
         if re.match(r"\w+:", link):
             continue
         target, _, anchor = link.partition("#")

@@ -21,14 +21,14 @@ LONGEST_DELAY = 0.1
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     """Half of the well-formed ids become ids of things that exist; nothing that was made wrong is made right."""
     bodies = case.body if isinstance(case.body, list) else [case.body]
     for body in bodies:
         if isinstance(body, dict):
             _make_quick(body)
-    ids = case.path_parameters
-    if not isinstance(ids, dict):
+    ids: Any = case.path_parameters
+    if not isinstance(ids, dict):  # it may be a marker for "none given"
         return
     if case.path.endswith("/cancel") and _is_chosen(ids.get("run_id")) and _is_uuid(ids["thread_id"]):
         ids |= _make_waiting_run()
