@@ -218,7 +218,7 @@ def assistants_json(assistants: Sequence[Assistant], page: Page) -> list[JsonObj
 
 def xray_depth(given: str | None) -> bool | int:
     """How many levels of subgraphs a drawing opens: none, all, or a number."""
-    match (given or "false").lower():
+    match "false" if given is None else given.lower():
         case "true":
             return True
         case "false" | "0":

@@ -60,7 +60,7 @@ class CheckpointBody(Body):
 
 class StateAtCheckpoint(Body):
     checkpoint: CheckpointBody
-    subgraphs: bool = False
+    subgraphs: Annotated[bool, Field(strict=True)] = False
     select: list[str] | None = None
 
 
