@@ -76,9 +76,7 @@ class Database:
     async def claims(self, count: int, durability: Durability) -> list[Ledger]:
         """Runs that are running, one on each of as many new threads."""
         ledgers = [Ledger(uuid4(), uuid4(), uuid4(), durability) for _ in range(count)]
-        await self.pool.executemany(
-            "INSERT INTO heddle.thread (thread_id) VALUES ($1)", [(x.thread,) for x in ledgers]
-        )
+        await self.pool.executemany("INSERT INTO heddle.thread (thread_id) VALUES ($1)", [(x.thread,) for x in ledgers])
         await self.pool.executemany(
             "INSERT INTO heddle.run (run_id, thread_id, assistant_id, graph_id, status, kwargs, multitask_strategy,"
             " lease_token) VALUES ($1, $2, $1, 'g', 'running', '{}', 'enqueue', $3)",
@@ -183,9 +181,7 @@ async def table(server: Server, options: argparse.Namespace) -> None:
         saver, meter = PostgresSaver(pool, flusher), Meter(server=server)
         for name, steps, count in (("echo", 1, options.runs), (f"{options.steps} steps", options.steps, 10)):
             for at_once in (1, min(50, count)):
-                await lines(
-                    meter, database, saver, name, steps, count, at_once, options.profile == name.split()[-1]
-                )
+                await lines(meter, database, saver, name, steps, count, at_once, options.profile == name.split()[-1])
 
 
 async def lines(
