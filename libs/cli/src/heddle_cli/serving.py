@@ -98,7 +98,7 @@ class _Server(uvicorn.Server):
 
 
 def _spare_what_stays() -> None:
-    """Keep the garbage collector off what the start made: it stays, and walking it took half of a busy server's time."""
+    """Keep the garbage collector off what the start made: it stays, and walking it took a busy server's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
