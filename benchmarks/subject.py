@@ -59,7 +59,7 @@ class Subject:
 
     @contextmanager
     def statements(self) -> Iterator[list[int]]:
-        """Counts what the server's connections execute in the block, BEGIN and COMMIT left out. Raises if nothing is seen."""
+        """Counts what the server executes in the block, BEGIN and COMMIT left out. Raises when none of it is seen."""
         log = self.postgres.data.with_name(self.postgres.data.name + ".run") / "postgres.log"
         self.sql("ALTER SYSTEM SET log_statement = 'all'")
         self.sql("ALTER SYSTEM SET log_line_prefix = '%a|'")
