@@ -23,6 +23,9 @@ import psycopg
 from heddle_cli.postgres.launcher import EmbeddedPostgres, Running
 
 _GRAPHS = Path(__file__).with_name("graphs.py")
+_BRACKETS = ("BEGIN", "BEGIN;", "COMMIT", "COMMIT;", "ROLLBACK", "ROLLBACK;")
+# What follows may be a comment: the queue's statements begin with one.
+_EXECUTED = re.compile(r"^heddle[^|]*\|LOG:  (?:execute [^:]*|statement): *(\S+)", re.MULTILINE)
 NAMES = ("echo", "sync_echo", "steps", "customs", "chat", "talker", "paced", "big")
 
 
@@ -57,7 +60,7 @@ class Subject:
 
     @contextmanager
     def statements(self) -> Iterator[list[int]]:
-        """Counts what the server's connections execute in the block, BEGIN and COMMIT left out."""
+        """Counts what the server executes in the block, BEGIN and COMMIT left out. Raises when none of it is seen."""
         log = self.postgres.data.with_name(self.postgres.data.name + ".run") / "postgres.log"
         self.sql("ALTER SYSTEM SET log_statement = 'all'")
         self.sql("ALTER SYSTEM SET log_line_prefix = '%a|'")
@@ -72,10 +75,11 @@ class Subject:
             with log.open("rb") as lines:
                 lines.seek(start)
                 text = lines.read().decode(errors="replace")
-            executed = re.findall(r"^heddle[^|]*\|LOG:  (?:execute [^:]*|statement): *(\w+)", text, re.MULTILINE)
-            found[0] = sum(word.upper() not in ("BEGIN", "COMMIT", "ROLLBACK") for word in executed)
+            found[0] = sum(first.upper() not in _BRACKETS for first in _EXECUTED.findall(text))
             self.sql("ALTER SYSTEM RESET log_statement")
             self.sql("SELECT pg_reload_conf()")
+        if not found[0]:
+            raise RuntimeError(f"{log} shows no statement of the server, so they cannot be counted")
 
     def transactions(self) -> int:
         """How many transactions have written so far."""

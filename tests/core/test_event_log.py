@@ -60,13 +60,24 @@ async def test_a_reader_attached_before_the_log_opens_misses_nothing(run: RunId)
     assert texts(reader.ready()) == ["first"]
 
 
-async def test_a_live_reader_gets_only_what_comes_after_it(run: RunId) -> None:
+async def test_a_live_reader_gets_the_opening_and_what_comes_after_it(run: RunId) -> None:
     log = MemoryEventLog()
     writer = log.begin(run, 1, retain=True)
     writer.append(said("old"))
     reader = log.read(run, None)
     writer.append(said("new"))
-    assert texts(reader.ready()) == ["new"]
+    assert texts(reader.ready()) == ["old", "new"]
+
+
+async def test_a_late_reader_hears_the_opening_and_may_resume_from_where_it_joined(run: RunId) -> None:
+    log = MemoryEventLog()
+    writer = log.begin(run, 1, retain=True)
+    writer.append(said("metadata", "missed"))
+    (greeting,) = log.read(run, None).ready()
+    assert isinstance(greeting, StoredEvent)
+    assert greeting.event.data == b"metadata"
+    writer.append(said("next"))
+    assert texts(log.read(run, greeting.id).ready()) == ["next"]
 
 
 async def test_a_log_nobody_can_read_keeps_nothing(run: RunId) -> None:

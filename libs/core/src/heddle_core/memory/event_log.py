@@ -34,6 +34,7 @@ class _Log:
     number: int = 0  # of the newest event in this attempt
     dropped: int = 0  # events no longer in the list, over all attempts
     last_dropped: EventId = BEGINNING
+    opening: Event | None = None  # the first event of the attempt
     bytes: int = 0
     events: list[StoredEvent] = field(default_factory=list)
     retain: bool = False
@@ -57,6 +58,8 @@ class _Writer:
         log = self._log
         if log.attempt != self._attempt or log.end:
             return  # a graph that was left behind still talks
+        if log.number == 0 and events:
+            log.opening = events[0]
         if not self.is_watched:
             log.number += len(events)
             return
@@ -95,11 +98,15 @@ class _Reader:
         self._forget = forget
         self._changed: asyncio.Future[None] | None = None
         self._noticed = False
+        self._greeting: StoredEvent | None = None
         self.position = log.dropped + len(log.events)
         if not only_end:
             log.watchers += 1
             if after is not None:
                 self.position = self._place(after)
+            elif log.opening is not None and not log.end:
+                self._greeting = StoredEvent(EventId(log.attempt, log.number), log.opening)
+                self._noticed = True
         log.readers.add(self)
 
     def _place(self, after: EventId) -> int:
@@ -119,6 +126,9 @@ class _Reader:
             raise Unavailable("This reader fell behind: events it has not seen are no longer kept.")
         batch: list[StoredEvent | End] = list(log.events[start:])
         self.position += len(batch)
+        if self._greeting is not None:
+            batch.insert(0, self._greeting)
+            self._greeting = None
         if log.end:
             batch.append(log.end)
         return batch
@@ -181,7 +191,7 @@ class MemoryEventLog:
         if log is None or log.end:
             kept = log.events if log and log.retain else []
             log = self._logs[run] = _Log(run, events=kept, bytes=sum(len(e.event.data) for e in kept))
-        log.attempt, log.number, log.retain, log.is_open = attempt, 0, retain, True
+        log.attempt, log.number, log.opening, log.retain, log.is_open = attempt, 0, None, retain, True
         return _Writer(log, self._bounds)
 
     def end(self, run: RunId, attempt: int, result: Encoded | None, *, keep: timedelta) -> None:

@@ -25,19 +25,16 @@ _QUIET_SECONDS = 30.0
 class Following:
     """Batches of a run's events up to its `End`, from the log when it is here, else from the row.
 
-    `joined_late`: the reader was attached to a log that had said its `metadata` already; it is said again. Closing
-    detaches the reader, whether or not anything was read.
+    Closing detaches the reader, whether or not anything was read.
     """
 
-    def __init__(
-        self, ports: Ports, run: Run, reader: EventReader, *, only_end: bool, joined_late: bool = False
-    ) -> None:
+    def __init__(self, ports: Ports, run: Run, reader: EventReader, *, only_end: bool) -> None:
         self._ports = ports
         self._run = run
         self._reader = reader
         self._only_end = only_end
-        self._said_metadata = joined_late
-        self._batches = self._follow(joined_late)
+        self._said_metadata = False
+        self._batches = self._follow()
 
     def __aiter__(self) -> Following:
         return self
@@ -55,12 +52,10 @@ class Following:
         finally:
             self._reader.close()
 
-    async def _follow(self, joined_late: bool) -> AsyncGenerator[Sequence[Item], None]:
+    async def _follow(self) -> AsyncGenerator[Sequence[Item], None]:
         ports, run = self._ports, self._run
         last: EventId | None = None
         poll = ports.limits.poll.total_seconds()
-        if joined_late:
-            yield [_metadata(run)]
         while True:
             batch = self._reader.ready()
             moved = bool(batch) and isinstance(batch[-1], End) and batch[-1].result is None

@@ -190,9 +190,8 @@ async def watch(
         run = await get(ports, thread_id, run_id)
     else:
         run = ports.local.recall(run_id) or await find(ports, run_id)
-    joined_late = after is None and not only_end and ports.log.knows(run_id)
     reader = ports.log.read(run_id, after, only_end=only_end)
-    return Attached(run=run, batches=Following(ports, run, reader, only_end=only_end, joined_late=joined_late))
+    return Attached(run=run, batches=Following(ports, run, reader, only_end=only_end))
 
 
 async def join(ports: Ports, thread_id: ThreadId, run_id: RunId) -> Attached:
