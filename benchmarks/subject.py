@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,13 @@ import psycopg
 
 from heddle_cli.postgres.launcher import EmbeddedPostgres, Running
 
-_GRAPHS = Path(__file__).with_name("graphs.py")
+_HERE = Path(__file__).parent
 _BRACKETS = ("BEGIN", "BEGIN;", "COMMIT", "COMMIT;", "ROLLBACK", "ROLLBACK;")
 # What follows may be a comment: the queue's statements begin with one.
 _EXECUTED = re.compile(r"^heddle[^|]*\|LOG:  (?:execute [^:]*|statement): *(\S+)", re.MULTILINE)
-NAMES = ("echo", "sync_echo", "steps", "customs", "chat", "talker", "paced", "big")
+_NAMES = ("echo", "sync_echo", "steps", "customs", "chat", "talker", "paced", "big")
+GUESTS = {name: f"{_HERE / 'graphs.py'}:{name}" for name in _NAMES}
+NO_GUESTS = {"nothing": f"{_HERE / 'bare.py'}:graph"}
 
 
 @dataclass(slots=True)
@@ -107,15 +109,13 @@ def _free_port() -> int:
 
 
 @contextmanager
-def subject(settings: dict[str, str] | None = None) -> Iterator[Subject]:
-    """A server on a database of its own, stopped at the end."""
+def subject(graphs: Mapping[str, str] = GUESTS) -> Iterator[Subject]:
+    """A server for these graphs on a database of its own, stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="heddle-bench-") as folder:
         base = Path(folder)
         base.chmod(0o711)
         config = base / "agent.json"
-        config.write_text(
-            json.dumps({"dependencies": [str(_GRAPHS.parents[1])], "graphs": {n: f"{_GRAPHS}:{n}" for n in NAMES}})
-        )
+        config.write_text(json.dumps({"dependencies": [str(_HERE.parent)], "graphs": dict(graphs)}))
         with EmbeddedPostgres.start(base / "pg") as postgres:
             port = _free_port()
             env = {
@@ -124,7 +124,6 @@ def subject(settings: dict[str, str] | None = None) -> Iterator[Subject]:
                 "DATABASE_URL": postgres.dsn(),
                 "HEDDLE_DATA_DIR": str(base / "data"),
                 "LOG_LEVEL": "WARNING",
-                **(settings or {}),
             }
             log = base / "server.log"
             heddle = Path(sys.executable).with_name("heddle")

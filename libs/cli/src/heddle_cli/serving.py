@@ -10,7 +10,6 @@ rows under a lease, so nothing is lost, only late.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -23,6 +22,8 @@ from typing import Any
 
 import uvicorn
 
+from heddle_cli import collector
+
 _log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -31,7 +32,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _MARGIN = 2.0  # what open responses get to end after the drain
-_YOUNG_OBJECTS = 10_000  # between two looks of the garbage collector; one run makes thousands
 
 
 class StartFailed(Exception):
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        _spare_what_stays()
+        collector.spare_what_stays()
         if not self.should_exit:
             self._on_ready()
 
@@ -95,13 +95,6 @@ class _Server(uvicorn.Server):
         if begin_drain is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(begin_drain)
         _log.info("server_stopping", extra={"signal": signal.Signals(sig).name})
-
-
-def _spare_what_stays() -> None:
-    """Keep the garbage collector off what the start made: it stays, and walking it took a busy server's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _says_something(record: logging.LogRecord) -> bool:

@@ -14,7 +14,7 @@ import os
 import threading
 from pathlib import Path
 
-from heddle_cli import network
+from heddle_cli import collector, network
 from heddle_cli.explain import explain
 from heddle_cli.postgres import Running
 from heddle_cli.project import (
@@ -56,6 +56,7 @@ def serve(
     app: str = DEFAULT_APP,
 ) -> int:
     """Serve until a signal says stop; `app` names the function that makes the application."""
+    collector.look_rarely()
     from heddle_cli import serving
     from heddle_server import environment, logs
     from heddle_server.settings import Settings
