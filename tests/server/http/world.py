@@ -115,7 +115,7 @@ class Rows:
 class _ThreadRows:
     all: Rows
 
-    async def get(self, thread_id: ThreadId) -> Any:
+    async def get(self, thread_id: ThreadId, *, select: frozenset[str] | None = None) -> Any:
         return SimpleNamespace(thread_id=thread_id) if thread_id in self.all.known else None
 
     lock = get

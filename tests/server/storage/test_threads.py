@@ -283,6 +283,21 @@ async def test_a_copy_has_the_state_and_history_but_no_runs(world: ThreadWorld) 
     assert {row[0] for row in named} == {str(target), None}
 
 
+async def test_a_thread_is_read_without_what_was_not_asked_for(world: ThreadWorld) -> None:
+    made = await insert(world, {"title": "long"})
+    await save(
+        world, made.thread_id, StateSummary(values=encoded({"large": "x" * 1000}), interrupts=encoded({"t": []}))
+    )
+
+    async with world.storage.begin() as work:
+        named = await work.threads.get(made.thread_id, select=frozenset({"metadata"}))
+        locked = await work.threads.lock(made.thread_id)
+
+    for found in (named, locked):
+        assert found is not None
+        assert (found.values, found.interrupts, found.metadata) == (None, b"{}", made.metadata)
+
+
 async def test_a_copy_does_not_wait_for_the_lock_of_its_source(world: ThreadWorld) -> None:
     made = await insert(world)
 

@@ -25,10 +25,15 @@ class Threads(Protocol):
         """The new row, or None when the id exists (visible or hidden)."""
         ...
 
-    async def get(self, thread_id: ThreadId) -> Thread | None: ...
+    async def get(self, thread_id: ThreadId, *, select: frozenset[str] | None = None) -> Thread | None:
+        """The row. `select` names the JSON fields wanted, as in `Page`: a thread's values may be large."""
+        ...
 
     async def lock(self, thread_id: ThreadId) -> Thread | None:
-        """The row, locked until the unit of work ends: nothing starts, ends or writes state on it meanwhile."""
+        """The row, locked until the unit of work ends: nothing starts, ends or writes state on it meanwhile.
+
+        Of its JSON fields only `metadata` and `config` are read.
+        """
         ...
 
     async def merge_metadata(self, thread_id: ThreadId, metadata: Encoded) -> Thread | None: ...

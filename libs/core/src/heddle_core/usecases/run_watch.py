@@ -117,7 +117,7 @@ async def result_of(ports: Ports, run: Run) -> Encoded:
     if run.head_checkpoint_id is None:
         return EMPTY_OBJECT
     async with ports.storage.begin() as uow:
-        thread = await uow.threads.get(run.thread_id)
+        thread = await uow.threads.get(run.thread_id, select=frozenset())
     if thread is None:
         raise NotFound.thread(run.thread_id)
     graph = ThreadGraph(graph_id=run.graph_id, thread_id=run.thread_id, config={})

@@ -177,7 +177,7 @@ async def find(ports: Ports, run_id: RunId) -> Run:
 
 async def list_runs(ports: Ports, thread_id: ThreadId, page: Page, status: RunStatus | None) -> Sequence[Run]:
     async with ports.storage.begin() as uow:
-        if await uow.threads.get(thread_id) is None:
+        if await uow.threads.get(thread_id, select=frozenset()) is None:
             raise NotFound.thread(thread_id)
         return await uow.runs.list(thread_id, page, status)
 

@@ -17,6 +17,9 @@ from heddle_core.usecases.context import Ports
 
 NO_STATES = Encoded(b"[]")
 
+_NEEDED = frozenset({"metadata", "config"})
+"""What of a thread's row says how to read its state; the state itself is in the checkpoints."""
+
 
 async def read(ports: Ports, thread_id: ThreadId, checkpoint: JsonObject | None, *, subgraphs: bool) -> Encoded:
     """A ThreadState; the latest when no checkpoint is named. Empty, not an error, for an unknown checkpoint."""
@@ -86,7 +89,7 @@ def _took_too_long(graph_id: str, seconds: float) -> NoReturn:
 
 async def _get(ports: Ports, thread_id: ThreadId) -> Thread:
     async with ports.storage.single() as work:
-        thread = await work.threads.get(thread_id)
+        thread = await work.threads.get(thread_id, select=_NEEDED)
     if thread is None:
         raise NotFound.thread(thread_id)
     return thread

@@ -44,11 +44,15 @@ def view_of(graph: Graph) -> Graph | None:
 
 
 class _PlainMessages(JsonPlusSerializer):
-    """Loads messages as the dicts they were stored as, and everything else as `real` does."""
+    """Loads messages as the dicts they were stored as, and everything else as `real` does.
+
+    The states of a history hold mostly the same messages: each is loaded once, for as long as the view is used.
+    """
 
     def __init__(self, real: JsonPlusSerializer) -> None:
         super().__init__()
         self._real = real
+        self._messages: dict[bytes, dict[str, Any]] = {}
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         kind, text = data
@@ -58,8 +62,11 @@ class _PlainMessages(JsonPlusSerializer):
 
     def _extension(self, code: int, data: bytes) -> Any:
         if code == EXT_PYDANTIC_V2:
+            if (known := self._messages.get(data)) is not None:
+                return known
             found = ormsgpack.unpackb(data, ext_hook=self._extension, option=ormsgpack.OPT_NON_STR_KEYS)
             if str(found[0]).startswith(_MESSAGES) and isinstance(found[2], dict):
+                self._messages[data] = found[2]
                 return found[2]
         return self._real.loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(code, data))))
 

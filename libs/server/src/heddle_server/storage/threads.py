@@ -39,8 +39,6 @@ INSERT INTO heddle.thread (thread_id, metadata, ephemeral) VALUES ($1, $2::text:
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING {_ROW}
 """
-_GET = f"SELECT {_ROW} FROM heddle.thread WHERE thread_id = $1"
-_LOCK = f"{_GET} FOR UPDATE"
 _MERGE_METADATA = f"""
 UPDATE heddle.thread SET metadata = metadata || $2::text::jsonb, updated_at = now()
  WHERE thread_id = $1
@@ -66,6 +64,7 @@ UPDATE heddle.thread
  WHERE thread_id = $1
 """
 
+_OUTLINE = frozenset({"metadata", "config"})
 _STATUS = {status.value: status for status in ThreadStatus}
 _SORTABLE = frozenset({"thread_id", "status", "created_at", "updated_at", "state_updated_at"})
 
@@ -94,11 +93,11 @@ class ThreadRows:
     async def insert(self, thread_id: ThreadId, metadata: Encoded, *, ephemeral: bool = False) -> Thread | None:
         return await self._one(_INSERT, thread_id, metadata.decode(), ephemeral)
 
-    async def get(self, thread_id: ThreadId) -> Thread | None:
-        return await self._one(_GET, thread_id)
+    async def get(self, thread_id: ThreadId, *, select: frozenset[str] | None = None) -> Thread | None:
+        return await self._one(_read(select), thread_id)
 
     async def lock(self, thread_id: ThreadId) -> Thread | None:
-        return await self._one(_LOCK, thread_id)
+        return await self._one(f"{_read(_OUTLINE)} FOR UPDATE", thread_id)
 
     async def merge_metadata(self, thread_id: ThreadId, metadata: Encoded) -> Thread | None:
         return await self._one(_MERGE_METADATA, thread_id, metadata.decode())
@@ -191,6 +190,10 @@ def _columns(select: frozenset[str] | None) -> str:
     else:
         json = [full if name in select else empty for name, (full, empty) in _JSON_COLUMNS.items()]
     return f"{_KEYS}, {', '.join(json)}"
+
+
+def _read(select: frozenset[str] | None) -> str:
+    return f"SELECT {_columns(select)}, NULL::text FROM heddle.thread WHERE thread_id = $1"
 
 
 def _extracted(extracts: Sequence[Extract], bind: _Bind) -> str:
