@@ -25,12 +25,14 @@ import psutil
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
+from benchmarks.database import server as fresh_server
+from heddle_cli.postgres import Running
 from heddle_core.domain.run import Durability
 from heddle_server.storage.checkpoints import LEDGER_KEY, PostgresSaver
 from heddle_server.storage.flusher import Flusher
 from heddle_server.storage.ledger import Ledger
+from heddle_server.storage.migrate import upgrade
 from heddle_server.storage.rows import FLUSH_ROWS, Rows
-from tests.support.pg_hot import Server, running_server
 
 Work = Callable[[], Awaitable[None]]
 
@@ -54,14 +56,14 @@ def graph_of(steps: int, saver: Any) -> Any:
 
 @dataclass(slots=True, kw_only=True)
 class Meter:
-    """CPU seconds of this process and of the Postgres server on a socket directory."""
+    """CPU seconds of this process and of the Postgres server on a data folder."""
 
-    server: Server
+    server: Running
 
     def read(self) -> float:
         postgres = 0.0
         for process in psutil.process_iter(["name", "cwd"]):
-            if (process.info["name"] or "").startswith("postgres") and process.info["cwd"] == self.server.host:
+            if (process.info["name"] or "").startswith("postgres") and process.info["cwd"] == str(self.server.data):
                 times = process.cpu_times()
                 postgres += times.user + times.system
         return time.process_time() + postgres
@@ -164,14 +166,14 @@ def floor(graph: Any, count: int, at_once: int) -> Work:
     return work
 
 
-async def table(server: Server, options: argparse.Namespace) -> None:
-    await server.prepare()
-    await server.clone("bench")
+async def table(server: Running, options: argparse.Namespace) -> None:
+    address = server.address()
+    await upgrade(address)
 
     async def keep(connection: asyncpg.Connection) -> None:
         """Connections go back to the pool as they are."""
 
-    pool = await asyncpg.create_pool(**server.options("bench"), min_size=4, max_size=4, reset=keep)
+    pool = await asyncpg.create_pool(**address.asyncpg_kwargs(), min_size=4, max_size=4, reset=keep)
     async with pool, Flusher(pool) as flusher:
         database = Database(pool=pool, flusher=flusher)
         connections = [await pool.acquire() for _ in range(4)]
@@ -221,8 +223,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--profile", choices=["echo", "steps"])
     options = parser.parse_args()
-    with running_server(fsync=True) as server:
-        print(f"process {os.getpid()}, server at {server.host}")
+    with fresh_server() as server:
+        print(f"process {os.getpid()}, server at {server.data}")
         asyncio.run(table(server, options))
 
 

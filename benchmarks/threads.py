@@ -1,14 +1,14 @@
 """What creating, reading and searching threads costs: CPU of this process and of its database sessions, per call.
 
-Run with DATABASE_URL naming a local, migrated database (`postgresql+asyncpg://...`). It adds 10 000 threads and takes
-them away again. The application is called without a socket: the HTTP server's own parsing comes on top.
+    python -m benchmarks.threads
+
+With 10 000 threads, on an embedded database of its own. The application is called without a socket: the HTTP server's own parsing comes on top.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -20,11 +20,14 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from benchmarks.database import server
 from heddle_core.domain.json import Encoded
 from heddle_core.domain.thread import Page, ThreadFilter
 from heddle_core.usecases import threads
 from heddle_core.usecases.context import Limits, Ports
+from heddle_server.dsn import Dsn
 from heddle_server.http.routes import threads as routes
+from heddle_server.storage.migrate import upgrade
 from heddle_server.storage.unit_of_work import PostgresStorage
 
 MANY = 10_000
@@ -112,9 +115,10 @@ async def fill(engine: AsyncEngine) -> None:
         await connection.execute(text("VACUUM ANALYZE heddle.thread"))
 
 
-async def main() -> None:
+async def table(address: Dsn) -> None:
+    await upgrade(address)
     engine = create_async_engine(
-        os.environ["DATABASE_URL"],
+        address.sqlalchemy_url(),
         pool_size=2,
         connect_args={"server_settings": {"plan_cache_mode": "force_custom_plan"}},
     )
@@ -139,12 +143,13 @@ async def main() -> None:
             search |= {"select": ["thread_id", "metadata", "status", "updated_at"]}
             await measure(engine, f"{title}, select without values", posting(app, "/threads/search", search), 200)
     finally:
-        async with engine.begin() as connection:
-            await connection.execute(
-                text("DELETE FROM heddle.thread WHERE metadata ->> 'benchmark' = :mark"), {"mark": MARK}
-            )
         await engine.dispose()
 
 
+def main() -> None:
+    with server() as running:
+        asyncio.run(table(running.address()))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

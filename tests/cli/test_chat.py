@@ -18,8 +18,9 @@ import pytest
 pytest.importorskip("heddle_server.main", reason="needs the server")
 
 from heddle_cli.postgres import Running
+from heddle_server.dsn import Dsn
 from tests.cli.commands import HEDDLE, ROOT, environment, free_port, heddle, project, until
-from tests.support.postgres_server import copy_of, drop
+from tests.support.postgres_server import fresh_database
 from tests.support.server import Server, serving
 
 GRAPHS = ROOT / "tests" / "system" / "agent.json"
@@ -27,10 +28,11 @@ GRAPHS = ROOT / "tests" / "system" / "agent.json"
 
 @pytest.fixture(scope="module")
 def server(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    address = copy_of(postgres, migrated_template)
-    with serving(address.libpq_url(), tmp_path_factory.mktemp("server"), config=GRAPHS) as running:
+    with (
+        fresh_database(postgres, migrated_template) as address,
+        serving(address.libpq_url(), tmp_path_factory.mktemp("server"), config=GRAPHS) as running,
+    ):
         yield running
-    drop(postgres, address)
 
 
 def chat(server: Server, *words: str, cwd: Path, said: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -83,12 +85,10 @@ graph = StateGraph(MessagesState).add_node("fail", fail).add_edge(START, "fail")
 """
 
 
-def test_a_run_that_fails_says_so(postgres: Running, migrated_template: str, tmp_path: Path) -> None:
+def test_a_run_that_fails_says_so(database: Dsn, tmp_path: Path) -> None:
     config = project(tmp_path / "p", BROKEN) / "agent.json"
-    database = copy_of(postgres, migrated_template)
     with serving(database.libpq_url(), tmp_path, config=config) as server:
         done = chat(server, "--assistant", "one", "hello", cwd=tmp_path)
-    drop(postgres, database)
     assert done.returncode == 1
     assert "the run failed: ValueError" in done.stderr
     assert "Traceback" not in done.stderr
@@ -161,11 +161,8 @@ class Terminal:
         os.close(self._screen)
 
 
-def test_on_a_terminal_ctrl_c_stops_the_answer_and_the_chat_goes_on(
-    postgres: Running, migrated_template: str, tmp_path: Path
-) -> None:
+def test_on_a_terminal_ctrl_c_stops_the_answer_and_the_chat_goes_on(database: Dsn, tmp_path: Path) -> None:
     config = project(tmp_path / "p", SLOW) / "agent.json"
-    database = copy_of(postgres, migrated_template)
     with serving(database.libpq_url(), tmp_path, config=config) as server:
         terminal = Terminal([str(HEDDLE), "chat", "--url", server.url, "--assistant", "one"], tmp_path)
         try:
@@ -180,7 +177,6 @@ def test_on_a_terminal_ctrl_c_stops_the_answer_and_the_chat_goes_on(
             assert terminal.process.wait(20) == 130
         finally:
             terminal.close()
-    drop(postgres, database)
     assert (tmp_path / ".local/state/heddle/chat_history").stat().st_mode & 0o777 == 0o600
 
 

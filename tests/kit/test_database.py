@@ -10,12 +10,10 @@ import pytest
 
 from heddle_kit.database import DatabaseFault, DatabaseMissing
 from heddle_kit.database.postgres import MAX_CONNECTIONS, connection
-from tests.support.postgres import Server, database, postgres
-
-__all__ = ["database", "postgres"]
+from heddle_server.dsn import Dsn
 
 
-def _open(server: Server, url: str) -> int:
+def _open(url: str) -> int:
     with psycopg.connect(url) as conn:
         query = (
             "SELECT count(*) FROM pg_stat_activity "
@@ -25,18 +23,18 @@ def _open(server: Server, url: str) -> int:
     return int(row[0]) if row else 0
 
 
-async def test_many_users_share_few_connections(postgres: Server, database: str) -> None:
+async def test_many_users_share_few_connections(empty_database: Dsn) -> None:
     async def ask() -> int:
-        async with connection(database) as conn:
+        async with connection(empty_database.libpq_url()) as conn:
             return int(await conn.fetchval("SELECT 1 FROM pg_sleep(0.01)"))
 
     assert await asyncio.gather(*(ask() for _ in range(30))) == [1] * 30
-    assert await asyncio.to_thread(_open, postgres, database) <= MAX_CONNECTIONS
+    assert await asyncio.to_thread(_open, empty_database.libpq_url()) <= MAX_CONNECTIONS
 
 
-def test_a_pool_ends_with_its_loop(postgres: Server, database: str) -> None:
+def test_a_pool_ends_with_its_loop(empty_database: Dsn) -> None:
     async def ask() -> None:
-        async with connection(database) as conn:
+        async with connection(empty_database.libpq_url()) as conn:
             await conn.fetchval("SELECT 1")
 
     asyncio.run(ask())
@@ -44,10 +42,10 @@ def test_a_pool_ends_with_its_loop(postgres: Server, database: str) -> None:
     thread.start()
     thread.join()
     for _ in range(200):
-        if _open(postgres, database) == 0:
+        if _open(empty_database.libpq_url()) == 0:
             break
         threading.Event().wait(0.02)
-    assert _open(postgres, database) == 0
+    assert _open(empty_database.libpq_url()) == 0
 
 
 async def test_a_database_that_is_away_is_one_clear_fault() -> None:

@@ -5,7 +5,6 @@ Import the fixtures where they are used. The engine, the event log and the graph
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,19 +16,20 @@ import orjson
 import pytest
 from sqlalchemy import text
 
+from heddle_cli.postgres import Running
 from heddle_core.domain.ids import AssistantId, RunId, ThreadId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction, RunStatus
 from heddle_core.ports.graph_runtime import GraphInfo
 from heddle_core.usecases.assistant_cache import AssistantCache
 from heddle_core.usecases.context import Limits, Ports
+from heddle_server.dsn import Dsn
 from heddle_server.http.app import build_api
 from heddle_server.http.options import HttpOptions
-from heddle_server.storage import migrate
 from heddle_server.storage.database import Database, open_database
 from heddle_server.storage.tables import metadata
 from heddle_server.storage.unit_of_work import PostgresStorage
-from tests.support.pg_queue import Address, server, wheel_binaries
+from tests.support.postgres_server import fresh_database
 
 
 @dataclass
@@ -109,15 +109,15 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Address]:
-    with server(wheel_binaries()) as address:
-        asyncio.run(migrate.upgrade(address))
-        yield address
+def shared_database(postgres: Running, migrated_template: str) -> Iterator[Dsn]:
+    """One database for all of these tests: `world` leaves it empty behind each."""
+    with fresh_database(postgres, migrated_template) as database:
+        yield database
 
 
 @pytest.fixture
-async def world(postgres: Address) -> AsyncIterator[World]:
-    async with open_database(postgres, budget=8) as database:
+async def world(shared_database: Dsn) -> AsyncIterator[World]:
+    async with open_database(shared_database, budget=8) as database:
         yield world_on(database)
         async with database.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
@@ -149,11 +149,11 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def pool_on(postgres: Address, **options: Any) -> Any:
-    return asyncpg.create_pool(**postgres.asyncpg_kwargs(), min_size=0, max_size=6, **options)
+def pool_on(database: Dsn, **options: Any) -> Any:
+    return asyncpg.create_pool(**database.asyncpg_kwargs(), min_size=0, max_size=6, **options)
 
 
 @pytest.fixture
-async def pool(postgres: Address, world: World) -> AsyncIterator[Any]:
-    async with pool_on(postgres) as pool:
+async def pool(shared_database: Dsn, world: World) -> AsyncIterator[Any]:
+    async with pool_on(shared_database) as pool:
         yield pool

@@ -12,17 +12,16 @@ import asyncpg
 from langchain_core.runnables import RunnableConfig
 
 from heddle_core.domain.run import Durability
+from heddle_server.dsn import Dsn
 from heddle_server.storage.checkpoints import LEDGER_KEY, PostgresSaver
 from heddle_server.storage.flusher import Flusher
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.rows import FLUSH_ROWS
-from tests.support.pg_hot import Server
 
 
 class CheckpointWorld:
-    def __init__(self, server: Server, database: str, pool: asyncpg.Pool, flusher: Flusher) -> None:
-        self.server = server
-        self.database = database
+    def __init__(self, address: Dsn, pool: asyncpg.Pool, flusher: Flusher) -> None:
+        self.address = address
         self.pool = pool
         self.flusher = flusher
         self.saver = PostgresSaver(pool, flusher)
@@ -31,7 +30,7 @@ class CheckpointWorld:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, server: Server, database: str, **bounds: Any) -> AsyncIterator[Self]:
+    async def open(cls, address: Dsn, **bounds: Any) -> AsyncIterator[Self]:
         statements: list[str] = []
         stopped: list[UUID] = []
 
@@ -45,15 +44,16 @@ class CheckpointWorld:
         async def keep(connection: asyncpg.Connection) -> None:
             """No reset statement when a connection goes back."""
 
-        pool = await asyncpg.create_pool(**server.options(database), min_size=1, max_size=4, init=listen, reset=keep)
+        pool = await asyncpg.create_pool(**address.asyncpg_kwargs(), min_size=1, max_size=4, init=listen, reset=keep)
         async with pool, Flusher(pool, on_lost=stopped.append, **bounds) as flusher:
-            world = cls(server, database, pool, flusher)
+            world = cls(address, pool, flusher)
             world.statements = statements
             world.stopped = stopped
             yield world
 
-    def psycopg(self) -> str:
-        return self.server.psycopg(self.database)
+    async def connect(self) -> asyncpg.Connection:
+        """A connection of its own; whoever asks closes it."""
+        return await asyncpg.connect(**self.address.asyncpg_kwargs())
 
     async def claim(
         self, thread: UUID | None = None, durability: Durability = Durability.ASYNC, *, run: UUID | None = None
@@ -133,7 +133,7 @@ async def write(
 @asynccontextmanager
 async def locked_run(world: CheckpointWorld, ledger: Ledger) -> AsyncIterator[asyncpg.Connection]:
     """Another transaction holds the run's row, so a flush waits in its fence."""
-    connection = await asyncpg.connect(**world.server.options(world.database))
+    connection = await world.connect()
     try:
         transaction = connection.transaction()
         await transaction.start()

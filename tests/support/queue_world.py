@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 
@@ -16,12 +16,11 @@ from heddle_core.domain.ids import AssistantId, RunId, ThreadId, new_run_id, new
 from heddle_core.domain.json import Encoded
 from heddle_core.domain.run import IfNotExists, NewRun, RunKwargs
 from heddle_core.ports.run_queue import Claim
-from heddle_server.storage import migrate
+from heddle_server.dsn import Dsn
 from heddle_server.storage.database import Database, open_database
 from heddle_server.storage.rows import WriteRow
 from heddle_server.storage.run_queue import PostgresRunQueue
 from heddle_server.storage.runs import RunRows
-from tests.support.pg_queue import Address
 
 T = TypeVar("T")
 LEASE = timedelta(seconds=30)
@@ -54,7 +53,7 @@ async def soon(look: Callable[[], Awaitable[T | None]]) -> T:
 
 @dataclass
 class QueueWorld:
-    address: Address
+    address: Dsn
     database: Database
     queue: PostgresRunQueue
 
@@ -63,6 +62,14 @@ class QueueWorld:
 
     async def one(self, statement: str, *arguments: Any) -> Any:
         return await self.database.pool.fetchval(statement, *arguments)
+
+    async def deadlocks(self) -> int:
+        """How many there were. The queue repeats a statement that met one, so no error need be seen by its callers."""
+        async with AsyncExitStack() as held:
+            for _ in range(self.database.pool.get_size()):
+                connection = await held.enter_async_context(self.database.pool.acquire())
+                await connection.execute("SELECT pg_stat_force_next_flush()")
+        return int(await self.one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
 
     async def opened(self, new: NewRun | None = None, *, lease: timedelta = LEASE) -> Claim:
         claim = await self.queue.open(new or new_run(), lease=lease)
@@ -112,27 +119,13 @@ class QueueWorld:
         return await self.database.pool.fetchrow("SELECT * FROM heddle.thread WHERE thread_id = $1", thread_id)
 
 
-async def make_template(server: Address) -> None:
-    await server.run("CREATE DATABASE template")
-    await migrate.upgrade(server.named("template"))
-    await server.named("template").run(
-        f"INSERT INTO heddle.assistant (assistant_id, graph_id, name) VALUES ('{ASSISTANT}', 'echo', 'echo')"
-    )
-
-
 @asynccontextmanager
-async def fresh_database(server: Address, *, template: str | None = "template") -> AsyncIterator[Address]:
-    name = f"t{uuid4().hex[:12]}"
-    await server.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
-    try:
-        yield server.named(name)
-    finally:
-        await server.run(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@asynccontextmanager
-async def queue_world(server: Address, *, budget: int = 10) -> AsyncIterator[QueueWorld]:
-    async with fresh_database(server) as address, open_database(address, budget=budget) as database:
+async def queue_world(address: Dsn, *, budget: int = 10) -> AsyncIterator[QueueWorld]:
+    """On a migrated database, which gets an assistant."""
+    async with open_database(address, budget=budget) as database:
+        await database.pool.execute(
+            "INSERT INTO heddle.assistant (assistant_id, graph_id, name) VALUES ($1, 'echo', 'echo')", ASSISTANT
+        )
         queue = PostgresRunQueue(database.pool)
         try:
             yield QueueWorld(address, database, queue)

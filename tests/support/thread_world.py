@@ -1,6 +1,7 @@
 """Threads with everything around them that their use cases and routes need, on a real database.
 
 The graph side is a small implementation of `GraphStates`: its state is a JSON object, an update merges into it.
+Import the fixtures where they are used.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import httpx
+import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from heddle_core.domain.errors import BadRequest
 from heddle_core.domain.ids import RunId, ThreadId, new_run_id, uuid7
@@ -24,38 +25,29 @@ from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction
 from heddle_core.domain.thread import StateSummary
 from heddle_core.ports.graph_runtime import GraphInfo, StateUpdate, ThreadGraph, Updated
-from heddle_core.ports.signals import Signal
 from heddle_core.usecases.context import Limits, Ports
-from heddle_server.storage.threads import ThreadRows
+from heddle_server.dsn import Dsn
+from heddle_server.http.app import build_api
+from heddle_server.http.options import HttpOptions
+from heddle_server.storage.database import open_database
+from heddle_server.storage.rows import Rows
+from heddle_server.storage.unit_of_work import PostgresStorage
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One checkpoint, in the order of `heddle.write_rows`."""
+class Tail:
+    """What a state update leaves to be written: here one checkpoint."""
 
     run_id: UUID
-    thread_id: str
-    checkpoint_id: str
-
-    def parameters(self) -> list[list[object]]:
-        checkpoint: tuple[object, ...] = (self.run_id, self.thread_id, "", self.checkpoint_id, None, "{}", "{}")
-        return [*([each] for each in checkpoint), *([] for _ in range(17))]
-
-
-@dataclass(frozen=True)
-class Ledger:
     rows: Rows
-
-    @property
-    def run_id(self) -> UUID:
-        return self.rows.run_id
 
     def take_tail(self) -> Rows:
         return self.rows
 
 
-def a_ledger(thread_id: ThreadId, checkpoint_id: str) -> Ledger:
-    return Ledger(Rows(uuid4(), str(thread_id), checkpoint_id))
+def a_tail(thread_id: ThreadId, checkpoint_id: str) -> Tail:
+    run_id = uuid4()
+    return Tail(run_id, Rows(checkpoints=[(run_id, str(thread_id), "", checkpoint_id, None, "{}", "{}")]))
 
 
 @dataclass
@@ -100,7 +92,7 @@ class States:
         checkpoint_id = str(uuid7())
         return Updated(
             checkpoint={"thread_id": str(graph.thread_id), "checkpoint_ns": "", "checkpoint_id": checkpoint_id},
-            ledger=a_ledger(graph.thread_id, checkpoint_id),
+            ledger=a_tail(graph.thread_id, checkpoint_id),
             state=StateSummary(
                 values=Encoded(json.dumps(values).encode()) if self.shows_values else None,
                 has_next=flat[-1].as_node == "ask",
@@ -123,57 +115,6 @@ class Local:
 
 
 @dataclass
-class Runs:
-    """The two queries of the runs repository that threads need."""
-
-    connection: AsyncConnection
-
-    async def inflight(self, thread_id: ThreadId) -> Sequence[Any]:
-        sql = "SELECT run_id, status FROM heddle.run WHERE thread_id = :t AND status IN ('pending', 'running')"
-        found = await self.connection.execute(text(sql), {"t": thread_id})
-        return [SimpleNamespace(run_id=row.run_id, status=row.status) for row in found]
-
-    async def cancel(self, runs: Sequence[Any], action: CancelAction) -> Sequence[RunId]:
-        sql = "UPDATE heddle.run SET cancel_action = :a WHERE run_id = :r"
-        for run in runs:
-            await self.connection.execute(text(sql), {"a": action.value, "r": run.run_id})
-        return [run.run_id for run in runs if run.status == "running"]
-
-
-@dataclass
-class Work:
-    connection: AsyncConnection
-    rung: list[Signal]
-
-    @property
-    def threads(self) -> ThreadRows:
-        return ThreadRows(self.connection)
-
-    @property
-    def runs(self) -> Runs:
-        return Runs(self.connection)
-
-    async def ring(self, signal: Signal) -> None:
-        self.rung.append(signal)
-
-
-@dataclass
-class SmallStorage:
-    engine: AsyncEngine
-    rung: list[Signal] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Work]:
-        async with self.engine.begin() as connection:
-            yield Work(connection, self.rung)
-
-    @asynccontextmanager
-    async def single(self) -> AsyncIterator[Work]:
-        async with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            yield Work(connection, self.rung)
-
-
-@dataclass
 class Catalog:
     graphs: Mapping[str, GraphInfo] = field(
         default_factory=lambda: {"echo": GraphInfo(graph_id="echo", description=None)}
@@ -182,14 +123,15 @@ class Catalog:
 
 @dataclass
 class ThreadWorld:
+    address: Dsn
     engine: AsyncEngine
     states: States = field(default_factory=States)
     local: Local = field(default_factory=Local)
-    storage: SmallStorage = field(init=False)
+    storage: PostgresStorage = field(init=False)
     ports: Ports = field(init=False)
 
     def __post_init__(self) -> None:
-        self.storage = SmallStorage(self.engine)
+        self.storage = PostgresStorage(self.engine)
         here: dict[str, Any] = {
             "storage": self.storage,
             "states": self.states,
@@ -253,3 +195,17 @@ class ThreadWorld:
             found = await self.sql(f"SELECT count(*) FROM {table} WHERE thread_id::text = :t", t=str(thread_id))
             counts[table.removeprefix("heddle.")] = found[0][0]
         return counts
+
+
+@pytest.fixture
+async def world(database: Dsn) -> AsyncIterator[ThreadWorld]:
+    async with open_database(database, budget=12) as opened:
+        yield ThreadWorld(database, opened.engine)
+
+
+@pytest.fixture
+async def http(world: ThreadWorld) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the server's whole HTTP side around these threads."""
+    transport = httpx.ASGITransport(build_api(world.ports, HttpOptions()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client

@@ -10,7 +10,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
 from heddle_cli.postgres import Running
-from tests.support.postgres_server import copy_of, drop
+from tests.support.postgres_server import fresh_database
 from tests.support.server import Server, serving
 
 
@@ -18,10 +18,11 @@ from tests.support.server import Server, serving
 def server(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server most tests share: each uses threads of its own."""
     folder = tmp_path_factory.mktemp("server")
-    address = copy_of(postgres, migrated_template)
-    with serving(address.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running:
+    with (
+        fresh_database(postgres, migrated_template) as address,
+        serving(address.libpq_url(), folder, environment={"ENVIRONMENT": "production"}) as running,
+    ):
         yield running
-    drop(postgres, address)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncpg
 
 from heddle_cli.postgres import Running
 from heddle_server.dsn import Dsn
-from tests.support.postgres_server import copy_of, drop, template
+from tests.support.postgres_server import fresh_database, template
 
 
 async def run(database: Dsn, statement: str) -> object:
@@ -40,10 +40,9 @@ async def test_a_copy_has_what_its_template_has_and_goes_even_while_in_use(postg
     template(postgres, "template_furnished", fill)
     template(postgres, "template_furnished", fill)
     assert len(filled) <= 1  # another worker may have made it
-    copy = copy_of(postgres, "template_furnished")
-    connection = await asyncpg.connect(**copy.asyncpg_kwargs())
-    assert await connection.fetchval("SELECT answer FROM furniture") == 42
-    drop(postgres, copy)
+    with fresh_database(postgres, "template_furnished") as copy:
+        connection = await asyncpg.connect(**copy.asyncpg_kwargs())
+        assert await connection.fetchval("SELECT answer FROM furniture") == 42
     connection.terminate()
     assert str(copy.database) not in str(await names(postgres))
 

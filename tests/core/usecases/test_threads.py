@@ -15,9 +15,10 @@ from heddle_core.ports.graph_runtime import StateUpdate
 from heddle_core.ports.signals import Signal, SignalKind
 from heddle_core.usecases import state, threads
 from heddle_core.usecases.threads import CreateThread
-from tests.support.thread_world import ThreadWorld
+from heddle_server.signals.postgres import PostgresSignals
+from tests.support.thread_world import ThreadWorld, world
 
-pytest_plugins = ("tests.support.pg_threads",)
+__all__ = ["world"]
 
 ECHO = Encoded(b'{"graph_id": "echo"}')
 
@@ -114,10 +115,13 @@ async def test_deleting_a_thread_stops_what_runs_on_it(world: ThreadWorld) -> No
     await world.a_run(made.thread_id, "pending")
     await world.a_checkpoint(made.thread_id, run_id=running)
 
-    await threads.delete(world.ports, made.thread_id)
+    async with PostgresSignals(world.address.asyncpg_kwargs()) as signals:
+        heard = signals.listen()
+        await threads.delete(world.ports, made.thread_id)
+        async with asyncio.timeout(10):
+            assert await anext(heard) == Signal(SignalKind.CANCEL, running)
 
     assert world.local.stopped == [running]
-    assert world.storage.rung == [Signal(SignalKind.CANCEL, running)]
     assert set((await world.rows_of(made.thread_id)).values()) == {0}
     with pytest.raises(NotFound):
         await threads.delete(world.ports, made.thread_id)

@@ -16,11 +16,12 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from graphs.dag_author.graph import builder
-from tests.support.migrations import DAG_AUTHOR, migrate
-from tests.support.postgres import Server, fresh_database, postgres
+from heddle_cli.postgres import Running
+from heddle_server.dsn import Dsn
+from heddle_server.storage import migrate
+from tests.support.postgres_server import fresh_database, template
 
-__all__ = ["postgres"]
-
+MIGRATIONS = Path(__file__).parents[3] / "graphs" / "dag_author" / "migrations"
 PROJECT = UUID("00000000-0000-0000-0000-000000000001")
 
 
@@ -82,21 +83,23 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: Server) -> Iterator[str]:
-    """A migrated database that each test copies."""
-    with fresh_database(postgres) as name:
-        migrate(postgres.url(name), DAG_AUTHOR)
-        yield name
+def guest_template(postgres: Running) -> str:
+    """The name of a database with the server's tables and those of the agent, which each test copies."""
+
+    async def fill(database: Dsn) -> None:
+        await migrate.upgrade(database, [MIGRATIONS])
+
+    return template(postgres, "template_dag_author", fill)
 
 
 @pytest.fixture
-def world(postgres: Server, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(postgres: Running, guest_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL", "DAG_AUTHOR_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    with fresh_database(postgres, template) as name:
-        monkeypatch.setenv("DATABASE_URL", postgres.url(name))
+    with fresh_database(postgres, guest_template) as database:
+        monkeypatch.setenv("DATABASE_URL", database.libpq_url())
         monkeypatch.setenv("HEDDLE_DATA_DIR", str(tmp_path / "data"))
-        yield World(url=postgres.url(name), data=tmp_path / "data")
+        yield World(url=database.libpq_url(), data=tmp_path / "data")
 
 
 def answer(values: dict[str, Any]) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.migrations import DAG_AUTHOR, migrate
-from tests.support.postgres import database, postgres
-
-__all__ = ["database", "postgres"]
+from heddle_server.dsn import Dsn
+from heddle_server.storage import migrate
+from tests.graphs.dag_author.conftest import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (
@@ -65,9 +64,9 @@ def test_a_graph_imports_nothing_of_the_server(path: Path) -> None:
     assert not [name for name in names if name.startswith(forbidden)]
 
 
-def test_the_tables_come_and_go_with_data_inside(database: str) -> None:
-    migrate(database, DAG_AUTHOR)
-    with psycopg.connect(database, autocommit=True) as conn:
+async def test_the_tables_come_and_go_with_data_inside(database: Dsn) -> None:
+    await migrate.upgrade(database, [MIGRATIONS])
+    with psycopg.connect(database.libpq_url(), autocommit=True) as conn:
         conn.execute(
             "INSERT INTO user_dags (id, project_id, user_id, dag_id, dag_name, file_path) "
             "SELECT '00000000-0000-0000-0000-000000000001', p, p, 'a', 'a', 'a' "
@@ -79,8 +78,8 @@ def test_the_tables_come_and_go_with_data_inside(database: str) -> None:
         "id", "project_id", "user_id", "dag_id", "dag_name", "description", "file_path", "schedule_interval",
         "owner", "tags", "task_count", "is_active", "created_at", "updated_at", "commit_id",
     ]  # fmt: skip
-    migrate(database, DAG_AUTHOR, "base")
-    with psycopg.connect(database) as conn:
+    await migrate.downgrade(database, "dag_author@base", [MIGRATIONS])
+    with psycopg.connect(database.libpq_url()) as conn:
         left = conn.execute("SELECT relname FROM pg_class WHERE relname IN ('user_dags', 'project_commits')").fetchall()
     assert left == []
-    migrate(database, DAG_AUTHOR)
+    await migrate.upgrade(database, [MIGRATIONS])

@@ -1,31 +1,23 @@
+"""The two worlds of the storage tests, each on a migrated database of the test's own."""
+
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
+from collections.abc import AsyncIterator
 
 import pytest
 
+from heddle_server.dsn import Dsn
 from tests.support.checkpoint_world import CheckpointWorld
-from tests.support.pg_hot import Server, running_server
-from tests.support.queue_fixtures import postgres, queued
-
-__all__ = ["postgres", "queued", "server", "world"]
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    with running_server() as server:
-        asyncio.run(server.prepare())
-        yield server
+from tests.support.queue_world import QueueWorld, queue_world
 
 
 @pytest.fixture
-async def world(server: Server) -> AsyncIterator[CheckpointWorld]:
-    database = f"test-{uuid4().hex[:12]}"
-    await server.clone(database)
-    try:
-        async with CheckpointWorld.open(server, database) as world:
-            yield world
-    finally:
-        await server.drop(database)
+async def world(database: Dsn) -> AsyncIterator[CheckpointWorld]:
+    async with CheckpointWorld.open(database) as world:
+        yield world
+
+
+@pytest.fixture
+async def queued(database: Dsn) -> AsyncIterator[QueueWorld]:
+    async with queue_world(database) as world:
+        yield world

@@ -14,9 +14,9 @@ from heddle_core.domain.ids import AssistantId
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import RunStatus
 from heddle_core.domain.thread import Page
-from tests.support.assistant_world import World, postgres, world
+from tests.support.assistant_world import World, shared_database, world
 
-__all__ = ["postgres", "world"]
+__all__ = ["shared_database", "world"]
 
 
 def content(**changes: Any) -> AssistantContent:

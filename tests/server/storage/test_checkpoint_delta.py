@@ -51,7 +51,7 @@ async def test_histories_equal_those_of_memory_and_stock(
         await graph.compile(memory).ainvoke(
             {"notes": [word], "count": 0}, config_on(thread), durability=durability.value
         )
-    async with AsyncPostgresSaver.from_conn_string(world.psycopg()) as stock:
+    async with AsyncPostgresSaver.from_conn_string(world.address.libpq_url()) as stock:
         savers: list[BaseCheckpointSaver[Any]] = [memory, world.saver, stock]
         seen = []
         for saver in savers:

@@ -171,7 +171,7 @@ async def test_a_takeover_waits_for_a_flush_that_holds_the_claim(world: Checkpoi
     ledger = await world.claim()
     await write(world, ledger)
     rows = ledger.take_tail()
-    flushing = await asyncpg.connect(**world.server.options(world.database))
+    flushing = await world.connect()
     try:
         transaction = flushing.transaction()
         await transaction.start()
@@ -190,7 +190,7 @@ async def test_a_takeover_waits_for_a_flush_that_holds_the_claim(world: Checkpoi
 async def test_a_flush_that_meets_an_uncommitted_takeover_is_refused(world: CheckpointWorld) -> None:
     ledger = await world.claim()
     await write(world, ledger)
-    thief = await asyncpg.connect(**world.server.options(world.database))
+    thief = await world.connect()
     try:
         transaction = thief.transaction()
         await transaction.start()
@@ -362,7 +362,7 @@ def test_errors_of_the_rows_are_told_from_errors_of_the_database(error: BaseExce
 async def test_a_read_survives_the_loss_of_its_connection(world: CheckpointWorld) -> None:
     thread, graph = uuid4(), counter(1).compile(world.saver)
     await graph.ainvoke({"notes": []}, config_on(thread))
-    other = await asyncpg.connect(**world.server.options(world.database))
+    other = await world.connect()
     try:
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

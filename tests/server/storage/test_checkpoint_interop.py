@@ -31,7 +31,7 @@ class State(TypedDict, total=False):
 
 @asynccontextmanager
 async def stock(world: CheckpointWorld) -> AsyncIterator[AsyncPostgresSaver]:
-    async with AsyncPostgresSaver.from_conn_string(world.psycopg()) as saver:
+    async with AsyncPostgresSaver.from_conn_string(world.address.libpq_url()) as saver:
         await saver.setup()
         yield saver
 

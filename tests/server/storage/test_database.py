@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 
 from heddle_core.domain.errors import Unavailable
+from heddle_server.dsn import Dsn
 from heddle_server.storage.database import Sizes, open_database
 from heddle_server.storage.failures import is_transient, unreachable
 from heddle_server.storage.run_queue import PostgresRunQueue
 from heddle_server.storage.sessions import check_schema, transaction
-from tests.support.pg_queue import Address
-from tests.support.queue_world import LEASE, QueueWorld, fresh_database, new_run
+from tests.support.queue_world import LEASE, QueueWorld, new_run
 
 
 @pytest.mark.parametrize(("budget", "hot", "cold"), [(10, 4, 6), (150, 4, 146), (4, 2, 2), (2, 1, 1), (1, 1, 1)])
@@ -39,26 +39,23 @@ async def test_hot_connections_have_their_statements_prepared_before_they_serve(
     assert all(name in text for name in ("open_run(", "close_runs(", "flush_rows(", "lease_until"))
 
 
-async def test_a_claim_works_without_prepared_statements(postgres: Address) -> None:
-    async with (
-        fresh_database(postgres) as address,
-        open_database(address, statement_cache=False, budget=3) as database,
-    ):
-        queue = PostgresRunQueue(database.pool)
+async def test_a_claim_works_without_prepared_statements(database: Dsn) -> None:
+    async with open_database(database, statement_cache=False, budget=3) as opened:
+        queue = PostgresRunQueue(opened.pool)
         await queue.open(new_run(), lease=LEASE)
-        async with transaction(database.engine) as connection:
+        async with transaction(opened.engine) as connection:
             assert (await connection.exec_driver_sql("SELECT count(*) FROM heddle.run")).scalar_one() == 1
-        assert await database.pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
+        assert await opened.pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
         await queue.aclose()
 
 
-async def test_a_database_that_is_not_there_is_named_with_a_fix(postgres: Address, tmp_path: Path) -> None:
+async def test_a_database_that_is_not_there_is_named_with_a_fix(empty_database: Dsn, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"/nowhere.*create the database") as missing:
-        async with open_database(postgres.named("nowhere")):
+        async with open_database(empty_database.with_database("nowhere")):
             pass
     assert "DATABASE_URL" in missing.value.message
     with pytest.raises(Unavailable, match="start PostgreSQL"):
-        async with open_database(replace(postgres, folder=tmp_path)):
+        async with open_database(replace(empty_database, host=str(tmp_path))):
             pass
 
 

@@ -20,12 +20,12 @@ from langgraph.store.base import (
 )
 
 from heddle_core.domain.errors import Unavailable
+from heddle_server.dsn import Dsn
 from heddle_server.storage.graph_store import GraphStore
 from heddle_server.storage.store_ops import NotSupportedByStore
-from tests.support.assistant_world import World, pool, pool_on, postgres, world
-from tests.support.pg_queue import Address
+from tests.support.assistant_world import World, pool, pool_on, shared_database, world
 
-__all__ = ["pool", "postgres", "world"]
+__all__ = ["pool", "shared_database", "world"]
 
 
 @pytest.fixture
@@ -89,13 +89,13 @@ async def test_a_batch_reads_before_it_writes_and_the_last_write_wins(store: Gra
     assert await store.aget(("n",), "gone") is None
 
 
-async def test_concurrent_operations_share_statements(postgres: Address, world: World) -> None:
+async def test_concurrent_operations_share_statements(shared_database: Dsn, world: World) -> None:
     statements: list[str] = []
 
     async def watch(connection: Any) -> None:
         connection.add_query_logger(lambda record: statements.append(record.query))
 
-    async with pool_on(postgres, init=watch) as pool, GraphStore(pool) as store:
+    async with pool_on(shared_database, init=watch) as pool, GraphStore(pool) as store:
         await asyncio.gather(*(store.aput(("many",), str(n), {"n": n}) for n in range(200)))
         writes = sum("INSERT INTO" in statement for statement in statements)
         items = await asyncio.gather(*(store.aget(("many",), str(n)) for n in range(200)))
@@ -226,7 +226,7 @@ async def test_one_request_that_postgres_refuses_does_not_fail_its_neighbours(st
 
 
 async def test_a_database_that_is_away_is_unavailable_to_every_caller(tmp_path: Path) -> None:
-    async with pool_on(Address(tmp_path)) as pool, GraphStore(pool) as store:
+    async with pool_on(Dsn(host=str(tmp_path))) as pool, GraphStore(pool) as store:
         outcomes = await asyncio.gather(store.aget(("a",), "k"), store.aput(("a",), "k", {}), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 

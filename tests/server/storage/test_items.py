@@ -10,9 +10,9 @@ import pytest
 from heddle_core.domain.item import Namespace, check_key, check_namespace, conditions
 from heddle_core.domain.json import JsonObject
 from heddle_core.ports.storage import ItemFilter, NamespaceFilter
-from tests.support.assistant_world import World, postgres, world
+from tests.support.assistant_world import World, shared_database, world
 
-__all__ = ["postgres", "world"]
+__all__ = ["shared_database", "world"]
 
 
 async def put(world: World, namespace: Namespace, key: str, value: JsonObject) -> None:

@@ -1,10 +1,12 @@
+"""The migrations: up, down, beside others, over what was there before, and with guests."""
+
 from __future__ import annotations
 
 import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,23 +20,26 @@ from langgraph.checkpoint.postgres.base import MIGRATIONS
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from heddle_cli.postgres import Running
+from heddle_cli.postgres.binaries import Binaries
 from heddle_core.domain.errors import HeddleError, Unavailable
+from heddle_core.domain.run import CancelAction, Outcome
+from heddle_server.dsn import Dsn
 from heddle_server.storage import functions, migrate
 from heddle_server.storage.tables import metadata
-from tests.support.pg_queue import Address, server
-from tests.support.queue_world import fresh_database, make_template, new_run, queue_world
+from tests.support.postgres_server import execute, fresh_database, shared_server, template
+from tests.support.queue_world import new_run, queue_world
+from tests.support.require import require
 
 OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
+UPGRADE = (
+    "import asyncio, sys; from heddle_server.dsn import Dsn; from heddle_server.storage import migrate\n"
+    "asyncio.run(migrate.upgrade(Dsn.parse(sys.argv[1])))"
+)
 CHECKPOINT_TABLES = {"checkpoints", "checkpoint_blobs", "checkpoint_writes", "checkpoint_migrations"}
 
 
-@pytest.fixture
-async def empty(postgres: Address) -> AsyncIterator[Address]:
-    async with fresh_database(postgres, template=None) as address:
-        yield address
-
-
-async def ask(address: Address, question: str, *arguments: Any) -> list[Any]:
+async def ask(address: Dsn, question: str, *arguments: Any) -> list[Any]:
     connection = await asyncpg.connect(**address.asyncpg_kwargs())
     try:
         return [row[0] for row in await connection.fetch(question, *arguments)]
@@ -42,7 +47,7 @@ async def ask(address: Address, question: str, *arguments: Any) -> list[Any]:
         await connection.close()
 
 
-async def tables(address: Address) -> set[str]:
+async def tables(address: Dsn) -> set[str]:
     return set(
         await ask(
             address,
@@ -52,16 +57,15 @@ async def tables(address: Address) -> set[str]:
     )
 
 
-async def stock(address: Address, *, up_to: int | None = None) -> None:
+async def stock(address: Dsn, *, up_to: int | None = None) -> None:
     """What the stock saver's set-up leaves, whole or as an older release left it."""
     if up_to is None:
-        dsn = f"host={address.folder} port=5432 user=postgres dbname={address.database}"
-        async with AsyncPostgresSaver.from_conn_string(dsn) as saver:
+        async with AsyncPostgresSaver.from_conn_string(address.libpq_url()) as saver:
             await saver.setup()
         return
     for version, script in enumerate(MIGRATIONS[: up_to + 1]):
-        await address.run(script)
-        await address.run(f"INSERT INTO checkpoint_migrations VALUES ({version})")
+        await execute(address, script)
+        await execute(address, f"INSERT INTO checkpoint_migrations VALUES ({version})")
 
 
 def write_guest(folder: Path, *names: str) -> Path:
@@ -81,7 +85,7 @@ def write_guest(folder: Path, *names: str) -> Path:
     return folder
 
 
-async def test_the_migrations_make_what_the_models_say(postgres: Address) -> None:
+async def test_the_migrations_make_what_the_models_say(database: Dsn) -> None:
     def differences(connection: Connection) -> list[Any]:
         context = MigrationContext.configure(
             connection,
@@ -94,21 +98,20 @@ async def test_the_migrations_make_what_the_models_say(postgres: Address) -> Non
         )
         return list(compare_metadata(context, metadata))
 
-    async with fresh_database(postgres) as address:
-        engine = create_async_engine(address.sqlalchemy_url())
-        async with engine.connect() as connection:
-            assert await connection.run_sync(differences) == []
-        await engine.dispose()
-        checks = await ask(
-            address,
-            "SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'heddle'::regnamespace",
-        )
-        named = {c.name for table in metadata.tables.values() for c in table.constraints if "check" in str(c.name)}
-        partial = await ask(
-            address,
-            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-            " WHERE i.indpred IS NOT NULL AND c.relnamespace = 'heddle'::regnamespace",
-        )
+    engine = create_async_engine(database.sqlalchemy_url())
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+    checks = await ask(
+        database,
+        "SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'heddle'::regnamespace",
+    )
+    named = {c.name for table in metadata.tables.values() for c in table.constraints if "check" in str(c.name)}
+    partial = await ask(
+        database,
+        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " WHERE i.indpred IS NOT NULL AND c.relnamespace = 'heddle'::regnamespace",
+    )
     assert len(checks) == len(named) == 5
     wanted = {
         i.name
@@ -119,35 +122,34 @@ async def test_the_migrations_make_what_the_models_say(postgres: Address) -> Non
     assert set(partial) == wanted
 
 
-async def test_every_function_is_installed(postgres: Address) -> None:
-    async with fresh_database(postgres) as address:
-        found = await ask(address, "SELECT proname FROM pg_proc WHERE pronamespace = 'heddle'::regnamespace")
+async def test_every_function_is_installed(database: Dsn) -> None:
+    found = await ask(database, "SELECT proname FROM pg_proc WHERE pronamespace = 'heddle'::regnamespace")
     assert sorted(found) == sorted(functions.sources())
 
 
-async def test_up_is_repeatable_and_down_leaves_an_empty_database(empty: Address) -> None:
+async def test_up_is_repeatable_and_down_leaves_an_empty_database(empty_database: Dsn) -> None:
     for _ in range(2):
-        await migrate.upgrade(empty)
-        assert await migrate.current(empty) == ("heddle_0002",)
-        await migrate.check(empty)
-    assert {name.removeprefix("public.") for name in await tables(empty)} >= CHECKPOINT_TABLES
-    await migrate.downgrade(empty, "base")
-    assert await tables(empty) == set()
-    assert await ask(empty, "SELECT nspname FROM pg_namespace WHERE nspname = 'heddle'") == []
-    assert await migrate.current(empty) == ()
-    await migrate.downgrade(empty, "base")
-    await migrate.upgrade(empty)
+        await migrate.upgrade(empty_database)
+        assert await migrate.current(empty_database) == ("heddle_0002",)
+        await migrate.check(empty_database)
+    assert {name.removeprefix("public.") for name in await tables(empty_database)} >= CHECKPOINT_TABLES
+    await migrate.downgrade(empty_database, "base")
+    assert await tables(empty_database) == set()
+    assert await ask(empty_database, "SELECT nspname FROM pg_namespace WHERE nspname = 'heddle'") == []
+    assert await migrate.current(empty_database) == ()
+    await migrate.downgrade(empty_database, "base")
+    await migrate.upgrade(empty_database)
 
 
-async def test_a_schema_that_was_there_before_stays(empty: Address) -> None:
-    await empty.run("CREATE SCHEMA heddle")
-    await migrate.upgrade(empty)
-    await migrate.downgrade(empty, "base")
-    assert await ask(empty, "SELECT nspname FROM pg_namespace WHERE nspname = 'heddle'") == ["heddle"]
+async def test_a_schema_that_was_there_before_stays(empty_database: Dsn) -> None:
+    await execute(empty_database, "CREATE SCHEMA heddle")
+    await migrate.upgrade(empty_database)
+    await migrate.downgrade(empty_database, "base")
+    assert await ask(empty_database, "SELECT nspname FROM pg_namespace WHERE nspname = 'heddle'") == ["heddle"]
 
 
-async def test_down_and_up_again_work_with_data_inside(postgres: Address) -> None:
-    async with queue_world(postgres) as world:
+async def test_down_and_up_again_work_with_data_inside(database: Dsn) -> None:
+    async with queue_world(database) as world:
         claim = await world.opened()
         await world.checkpoint(claim.thread_id, "c", claim.run_id)
         await migrate.downgrade(world.address, "heddle_0001")
@@ -160,28 +162,34 @@ async def test_down_and_up_again_work_with_data_inside(postgres: Address) -> Non
 
 @pytest.mark.parametrize("up_to", [None, 3, 5, 9], ids=["newest", "before blobs may be empty", "before indexes", "all"])
 async def test_stock_checkpoint_tables_are_adopted_with_their_data_and_left_behind(
-    empty: Address, up_to: int | None
+    empty_database: Dsn, up_to: int | None
 ) -> None:
-    await stock(empty, up_to=up_to)
-    await empty.run(
+    await stock(empty_database, up_to=up_to)
+    await execute(
+        empty_database,
         "INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint) VALUES ('t', 'c', '{\"v\": 4}');"
         "INSERT INTO checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)"
-        " VALUES ('t', 'c', 'k', 0, 'ch', '')"
+        " VALUES ('t', 'c', 'k', 0, 'ch', '')",
     )
-    await migrate.upgrade(empty)
-    assert sorted(await ask(empty, "SELECT v FROM checkpoint_migrations")) == list(range(len(MIGRATIONS)))
-    indexes = await ask(empty, "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'checkpoint%thread_id_idx'")
+    await migrate.upgrade(empty_database)
+    assert sorted(await ask(empty_database, "SELECT v FROM checkpoint_migrations")) == list(range(len(MIGRATIONS)))
+    indexes = await ask(
+        empty_database, "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'checkpoint%thread_id_idx'"
+    )
     assert len(indexes) == 3
-    await empty.run("INSERT INTO checkpoint_blobs (thread_id, channel, version, type) VALUES ('t', 'ch', '1', 'empty')")
-    assert await ask(empty, "SELECT task_path FROM checkpoint_writes") == [""]
-    await stock(empty)  # finds nothing to do
+    await execute(
+        empty_database,
+        "INSERT INTO checkpoint_blobs (thread_id, channel, version, type) VALUES ('t', 'ch', '1', 'empty')",
+    )
+    assert await ask(empty_database, "SELECT task_path FROM checkpoint_writes") == [""]
+    await stock(empty_database)  # finds nothing to do
 
-    await migrate.downgrade(empty, "base")
-    assert await tables(empty) == {f"public.{name}" for name in CHECKPOINT_TABLES}
-    assert await ask(empty, "SELECT thread_id FROM checkpoints") == ["t"]
+    await migrate.downgrade(empty_database, "base")
+    assert await tables(empty_database) == {f"public.{name}" for name in CHECKPOINT_TABLES}
+    assert await ask(empty_database, "SELECT thread_id FROM checkpoints") == ["t"]
 
 
-async def test_the_tables_made_here_have_the_stock_layout(postgres: Address) -> None:
+async def test_the_tables_made_here_have_the_stock_layout(database: Dsn, empty_database: Dsn) -> None:
     layout = (
         "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '"
         " || coalesce(column_default, '') FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1"
@@ -190,106 +198,101 @@ async def test_the_tables_made_here_have_the_stock_layout(postgres: Address) -> 
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1"
     )
     indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
-    async with fresh_database(postgres) as ours, fresh_database(postgres, template=None) as theirs:
-        await stock(theirs)
-        for question in (layout, constraints, indexes):
-            assert await ask(ours, question) == await ask(theirs, question)
+    await stock(empty_database)
+    for question in (layout, constraints, indexes):
+        assert await ask(database, question) == await ask(empty_database, question)
 
 
-async def test_an_index_left_invalid_is_built_again(empty: Address) -> None:
-    await stock(empty)
-    await empty.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'checkpoints_thread_id_idx'::regclass")
-    await migrate.upgrade(empty)
+async def test_an_index_left_invalid_is_built_again(empty_database: Dsn) -> None:
+    await stock(empty_database)
+    await execute(
+        empty_database,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'checkpoints_thread_id_idx'::regclass",
+    )
+    await migrate.upgrade(empty_database)
     assert await ask(
-        empty, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'checkpoints_thread_id_idx'::regclass"
+        empty_database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'checkpoints_thread_id_idx'::regclass"
     ) == [True]
 
 
-async def test_several_processes_may_migrate_at_once(empty: Address) -> None:
-    await stock(empty, up_to=5)  # so that indexes are built concurrently, which waits for other transactions
-    script = (
-        "import asyncio, sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
-        "from tests.support.pg_queue import Address; from heddle_server.storage import migrate\n"
-        "asyncio.run(migrate.upgrade(Address(Path(sys.argv[1]), sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", script, str(empty.folder), empty.database, str(Path(__file__).parents[3])]
+async def test_several_processes_may_migrate_at_once(empty_database: Dsn) -> None:
+    await stock(empty_database, up_to=5)  # so that indexes are built concurrently, which waits for other transactions
+    command = [sys.executable, "-c", UPGRADE, empty_database.libpq_url()]
     running = [await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE) for _ in range(4)]
     async with asyncio.timeout(60):
         for process in running:
             _, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
-    assert await migrate.current(empty) == ("heddle_0002",)
+    assert await migrate.current(empty_database) == ("heddle_0002",)
 
 
-async def test_a_database_that_is_up_to_date_costs_no_alembic(postgres: Address) -> None:
-    script = (
-        "import asyncio, sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
-        "from tests.support.pg_queue import Address; from heddle_server.storage import migrate\n"
-        "asyncio.run(migrate.upgrade(Address(Path(sys.argv[1]), sys.argv[2])))\n"
-        "assert not [name for name in sys.modules if name.partition('.')[0] == 'alembic']"
-    )
-    async with fresh_database(postgres) as address:
-        command = [sys.executable, "-c", script, str(address.folder), address.database, str(Path(__file__).parents[3])]
-        process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
-        _, errors = await process.communicate()
+async def test_a_database_that_is_up_to_date_costs_no_alembic(database: Dsn) -> None:
+    script = f"{UPGRADE}\nassert not [name for name in sys.modules if name.partition('.')[0] == 'alembic']"
+    command = [sys.executable, "-c", script, database.libpq_url()]
+    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    _, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
 
 
-async def test_a_newer_database_is_refused_by_name_and_left_alone(empty: Address) -> None:
-    await migrate.upgrade(empty)
-    await empty.run("UPDATE heddle.alembic_version SET version_num = 'heddle_9000'")
-    for attempt in (migrate.upgrade(empty), migrate.check(empty), migrate.downgrade(empty, "base")):
+async def test_a_newer_database_is_refused_by_name_and_left_alone(empty_database: Dsn) -> None:
+    await migrate.upgrade(empty_database)
+    await execute(empty_database, "UPDATE heddle.alembic_version SET version_num = 'heddle_9000'")
+    for attempt in (
+        migrate.upgrade(empty_database),
+        migrate.check(empty_database),
+        migrate.downgrade(empty_database, "base"),
+    ):
         with pytest.raises(migrate.DatabaseTooNew, match=r"heddle_9000.*heddle_0002"):
             await attempt
-    assert await migrate.current(empty) == ("heddle_9000",)
+    assert await migrate.current(empty_database) == ("heddle_9000",)
 
 
-async def test_a_database_behind_is_said_to_be_so(empty: Address) -> None:
+async def test_a_database_behind_is_said_to_be_so(empty_database: Dsn) -> None:
     with pytest.raises(migrate.MigrationsPending, match="at no revision"):
-        await migrate.check(empty)
-    await migrate.upgrade(empty, revision="heddle_0001")
+        await migrate.check(empty_database)
+    await migrate.upgrade(empty_database, revision="heddle_0001")
     with pytest.raises(Unavailable, match=r"at heddle_0001.*needs heddle_0002"):
-        await migrate.check(empty)
+        await migrate.check(empty_database)
 
 
-async def test_guests_are_branches_of_their_own(empty: Address, tmp_path: Path) -> None:
+async def test_guests_are_branches_of_their_own(empty_database: Dsn, tmp_path: Path) -> None:
     folder = write_guest(tmp_path / "a guest: 100%", "shop_0001", "shop_0002")
-    await migrate.upgrade(empty)
-    await migrate.upgrade(empty, [folder])
-    assert await migrate.current(empty, [folder]) == ("heddle_0002", "shop_0002")
-    assert {"public.guest_shop_0001", "public.guest_shop_0002"} <= await tables(empty)
+    await migrate.upgrade(empty_database)
+    await migrate.upgrade(empty_database, [folder])
+    assert await migrate.current(empty_database, [folder]) == ("heddle_0002", "shop_0002")
+    assert {"public.guest_shop_0001", "public.guest_shop_0002"} <= await tables(empty_database)
     assert [v.revision for v in migrate.history([folder])] == ["heddle_0001", "heddle_0002", "shop_0001", "shop_0002"]
 
-    await migrate.downgrade(empty, "shop@base", [folder])
-    assert await migrate.current(empty, [folder]) == ("heddle_0002",)
+    await migrate.downgrade(empty_database, "shop@base", [folder])
+    assert await migrate.current(empty_database, [folder]) == ("heddle_0002",)
 
 
-async def test_a_guest_that_is_not_loaded_any_more_is_no_obstacle(empty: Address, tmp_path: Path) -> None:
+async def test_a_guest_that_is_not_loaded_any_more_is_no_obstacle(empty_database: Dsn, tmp_path: Path) -> None:
     shop, club = write_guest(tmp_path / "shop", "shop_0001"), write_guest(tmp_path / "club", "club_0001")
-    await migrate.upgrade(empty, [shop], revision="shop_0001")
-    await migrate.upgrade(empty, [club])
-    await migrate.check(empty)
-    assert await migrate.current(empty) == ("club_0001", "heddle_0002", "shop_0001")
+    await migrate.upgrade(empty_database, [shop], revision="shop_0001")
+    await migrate.upgrade(empty_database, [club])
+    await migrate.check(empty_database)
+    assert await migrate.current(empty_database) == ("club_0001", "heddle_0002", "shop_0001")
     with pytest.raises(migrate.UnknownRevision, match="shop_0001"):
-        await migrate.downgrade(empty, "base", [club])
-    await migrate.downgrade(empty, "base", [club, shop])
-    assert await tables(empty) == set()
+        await migrate.downgrade(empty_database, "base", [club])
+    await migrate.downgrade(empty_database, "base", [club, shop])
+    assert await tables(empty_database) == set()
 
 
-async def test_a_guest_newer_than_its_files_is_refused(empty: Address, tmp_path: Path) -> None:
-    await migrate.upgrade(empty, [write_guest(tmp_path / "new", "shop_0001", "shop_0002")])
+async def test_a_guest_newer_than_its_files_is_refused(empty_database: Dsn, tmp_path: Path) -> None:
+    await migrate.upgrade(empty_database, [write_guest(tmp_path / "new", "shop_0001", "shop_0002")])
     with pytest.raises(migrate.DatabaseTooNew, match=r"shop_0002.*shop_0001"):
-        await migrate.upgrade(empty, [write_guest(tmp_path / "old", "shop_0001")])
+        await migrate.upgrade(empty_database, [write_guest(tmp_path / "old", "shop_0001")])
 
 
-async def test_an_unknown_target_is_said_to_be_unknown(empty: Address) -> None:
+async def test_an_unknown_target_is_said_to_be_unknown(empty_database: Dsn) -> None:
     with pytest.raises(HeddleError, match="heddle migrate history"):
-        await migrate.upgrade(empty, revision="heddle_0404")
+        await migrate.upgrade(empty_database, revision="heddle_0404")
 
 
-async def test_a_server_that_is_not_there_is_unavailable(empty: Address, tmp_path: Path) -> None:
+async def test_a_server_that_is_not_there_is_unavailable(empty_database: Dsn, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="start PostgreSQL"):
-        await migrate.upgrade(replace(empty, folder=tmp_path))
+        await migrate.upgrade(replace(empty_database, host=str(tmp_path)))
 
 
 def test_history_is_read_without_running_the_files() -> None:
@@ -300,25 +303,24 @@ def test_history_is_read_without_running_the_files() -> None:
 
 
 @pytest.fixture(scope="module")
-def postgres15() -> Iterator[Address]:
-    if not (OLD_BINARIES / "postgres").exists():
-        pytest.skip("needs PostgreSQL 15: apt-get install postgresql-15")
-    with server(OLD_BINARIES) as address:
-        asyncio.run(make_template(address))
-        yield address
+def postgres15() -> Iterator[Running]:
+    require("postgres15", (OLD_BINARIES / "postgres").exists(), "apt-get install postgresql-15")
+    with shared_server("pg15", Binaries(folder=OLD_BINARIES, version=15, from_wheel=False)) as running:
+        yield running
 
 
 @pytest.mark.postgres15
-async def test_postgres_15_runs_the_same_migrations_and_functions(postgres15: Address) -> None:
-    async with queue_world(postgres15) as world:
-        from heddle_core.domain.run import CancelAction, Outcome
-
-        one, two, three = [await world.opened() for _ in range(3)]
-        await world.enqueued(new_run(one.thread_id))
-        assert (await world.queue.finish(one, Outcome.success(), None)).successor_due
-        assert (await world.queue.finish(two, Outcome.cancelled(CancelAction.ROLLBACK), None)).held
-        assert len(await world.claimed()) == 1
-        await world.let_the_lease_lapse(three)
-        assert await world.queue.reap(max_attempts=1) == [three.run_id]
-        await migrate.downgrade(world.address, "base")
-        await migrate.upgrade(world.address)
+async def test_postgres_15_runs_the_same_migrations_and_functions(postgres15: Running) -> None:
+    migrated = template(postgres15, "template_migrated", migrate.upgrade)
+    with fresh_database(postgres15, migrated) as database:
+        async with queue_world(database) as world:
+            assert str(await world.one("SHOW server_version")).startswith("15.")
+            one, two, three = [await world.opened() for _ in range(3)]
+            await world.enqueued(new_run(one.thread_id))
+            assert (await world.queue.finish(one, Outcome.success(), None)).successor_due
+            assert (await world.queue.finish(two, Outcome.cancelled(CancelAction.ROLLBACK), None)).held
+            assert len(await world.claimed()) == 1
+            await world.let_the_lease_lapse(three)
+            assert await world.queue.reap(max_attempts=1) == [three.run_id]
+            await migrate.downgrade(world.address, "base")
+            await migrate.upgrade(world.address)

@@ -12,9 +12,9 @@ from heddle_core.domain.ids import ThreadId, new_thread_id
 from heddle_core.domain.json import Encoded, Json
 from heddle_core.domain.thread import Extract, Page, StateSummary, Thread, ThreadFilter, ThreadStatus
 from heddle_server.storage.threads import ThreadRows
-from tests.support.thread_world import ThreadWorld, a_ledger
+from tests.support.thread_world import ThreadWorld, a_tail, world
 
-pytest_plugins = ("tests.support.pg_threads",)
+__all__ = ["world"]
 
 NEWEST = Page(sort_by="updated_at")
 
@@ -48,7 +48,7 @@ async def get(world: ThreadWorld, thread_id: ThreadId) -> Thread | None:
 async def save(world: ThreadWorld, thread_id: ThreadId, state: StateSummary) -> None:
     async with world.storage.begin() as work:
         await work.threads.lock(thread_id)
-        await work.threads.save_state(thread_id, a_ledger(thread_id, "0c"), state)
+        await work.threads.save_state(thread_id, a_tail(thread_id, "0c"), state)
 
 
 async def test_a_new_thread_is_idle_and_empty(world: ThreadWorld) -> None:
@@ -204,7 +204,7 @@ async def test_a_state_that_was_not_committed_leaves_nothing(world: ThreadWorld)
     async def fail() -> None:
         async with world.storage.begin() as work:
             await work.threads.lock(made.thread_id)
-            await work.threads.save_state(made.thread_id, a_ledger(made.thread_id, "0c"), StateSummary())
+            await work.threads.save_state(made.thread_id, a_tail(made.thread_id, "0c"), StateSummary())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -15,9 +15,9 @@ from heddle_core.domain.ids import AssistantId, system_assistant_id
 from heddle_core.domain.run import CancelAction, RunStatus
 from heddle_core.ports.graph_runtime import GraphInfo
 from heddle_core.usecases.assistants import ensure_system_assistants
-from tests.support.assistant_world import World, client, postgres, world
+from tests.support.assistant_world import World, client, shared_database, world
 
-__all__ = ["client", "postgres", "world"]
+__all__ = ["client", "shared_database", "world"]
 
 
 async def create(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from uuid import uuid4
-
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from heddle_core.domain.json import JsonObject
 from heddle_core.ports.graph_runtime import StateUpdate
-from tests.support.thread_app import thread_app
-from tests.support.thread_world import ThreadWorld
+from tests.support.thread_world import ThreadWorld, http, world
 
-pytest_plugins = ("tests.support.pg_threads",)
+__all__ = ["http", "world"]
 
 CHECKPOINT = "1ef4a9b8-e6fb-67b1-8001-abd5184439d1"
 OTHER = "1ef4a9b8-d80d-6fa7-8000-9300467fad0f"
-
-
-@pytest.fixture
-async def http(world: ThreadWorld) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=thread_app(world.ports))
-    async with httpx.AsyncClient(transport=transport, base_url="http://heddle") as client:
-        yield client
 
 
 @pytest.fixture
@@ -70,7 +59,7 @@ async def test_the_sdk_updates_and_reads_the_state(http: httpx.AsyncClient, thre
 @pytest.mark.parametrize(
     ("given", "asked"),
     [
-        ({"thread_id": str(uuid4())}, None),
+        ({"thread_id": OTHER}, None),
         ({}, None),
         ({"checkpoint_id": CHECKPOINT.upper()}, {"checkpoint_id": CHECKPOINT}),
         ({"checkpoint_id": CHECKPOINT, "checkpoint_ns": ""}, {"checkpoint_id": CHECKPOINT, "checkpoint_ns": ""}),

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-from tests.support.assistant_world import client, postgres, world
+from tests.support.assistant_world import client, shared_database, world
 
-__all__ = ["client", "postgres", "world"]
+__all__ = ["client", "shared_database", "world"]
 
 
 async def put(client: httpx.AsyncClient, namespace: list[str], key: str, value: dict[str, Any]) -> None:

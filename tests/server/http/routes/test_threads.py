@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -13,19 +12,11 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-from tests.support.thread_app import thread_app
-from tests.support.thread_world import ThreadWorld
+from tests.support.thread_world import ThreadWorld, http, world
 
-pytest_plugins = ("tests.support.pg_threads",)
+__all__ = ["http", "world"]
 
 SURROGATE = b'{"metadata": {"a": "\\ud800"}}'
-
-
-@pytest.fixture
-async def http(world: ThreadWorld) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=thread_app(world.ports))
-    async with httpx.AsyncClient(transport=transport, base_url="http://heddle") as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,3 +1,0 @@
-from tests.support.queue_fixtures import postgres
-
-__all__ = ["postgres"]
