@@ -98,8 +98,8 @@ def is_remote(place: str) -> bool:
 
 
 def downloaded_name(url: str) -> str:
-    """Where a download of this address is kept."""
-    return f"/tmp/{PurePosixPath(url.split('?')[0]).name or 'download'}"  # nosec B108: on the Airflow worker, by task name
+    """Where a download of this address is kept, on the Airflow worker that runs the task."""
+    return f"/tmp/{PurePosixPath(url.split('?')[0]).name or 'download'}"  # nosec B108
 
 
 def file_command(verb: str, places: list[str]) -> str | None:

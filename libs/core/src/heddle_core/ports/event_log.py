@@ -59,8 +59,9 @@ class EventLog(Protocol):
     def read(self, run: RunId, after: EventId | None, *, only_end: bool = False) -> EventReader:
         """A reader attached now, also to a run whose log is not open yet.
 
-        `after` None: live only; of a log that goes on, such a reader hears the first event (`metadata`) once more, under
-        the id of the newest, so that it may resume from there. `only_end`: it waits for the end and does not count as watching.
+        `after` None: live only; of a log that goes on, such a reader hears the first event (`metadata`) once more,
+        under the id of the newest, so that it may resume from there. `only_end`: it waits for the end and
+        does not count as watching.
         """
         ...
 
