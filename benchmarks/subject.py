@@ -56,7 +56,7 @@ class Subject:
 
     def sql(self, statement: str) -> object:
         with psycopg.connect(self.postgres.dsn(self.database), autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 
