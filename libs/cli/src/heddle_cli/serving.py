@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -71,6 +72,7 @@ class _Server(uvicorn.Server):
         self._grace = grace
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -78,6 +80,15 @@ class _Server(uvicorn.Server):
         collector.spare_what_stays()
         if not self.should_exit:
             self._on_ready()
+
+    async def main_loop(self) -> None:
+        """uvicorn looks ten times a second whether to stop; here the signal says so, and a look a second is enough."""
+        tenths = 0
+        while not await self.on_tick(tenths):
+            tenths += 10
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = getattr(self._state, "drain", None)
@@ -92,8 +103,10 @@ class _Server(uvicorn.Server):
             os._exit(128 + sig)
         self.should_exit = True
         begin_drain = getattr(self._state, "begin_drain", None)
-        if begin_drain is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(begin_drain)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            if begin_drain is not None:
+                self._loop.call_soon_threadsafe(begin_drain)
         _log.info("server_stopping", extra={"signal": signal.Signals(sig).name})
 
 

@@ -27,7 +27,7 @@ MAX_LEVELS = 200
 MALFORMED = "Invalid JSON in request body"
 
 _LARGE = 256 * 1024
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_LONG_NUMBER = re.compile(rb"\d\d{18}")  # 19 digits; written so, the search leaps to the next digit
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
