@@ -164,7 +164,9 @@ async def test_many_readers_each_see_every_event(world: World) -> None:
             await asyncio.sleep(0)
         run.end({})
         for answer in answers:
-            assert [f.data for f in frames((await answer.aread()).decode())] == list(range(50))
+            opening, *rest = frames((await answer.aread()).decode())
+            assert opening.event == "metadata"
+            assert [f.data for f in rest] == list(range(50))
 
 
 async def test_heartbeats_come_steadily_on_quiet_and_on_busy_streams() -> None:
@@ -193,7 +195,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
                 await asyncio.sleep(0)
             run.end({})
             text = await asyncio.wait_for(reading.aread(), 10)
-        assert len(frames(text.decode())) == 200
+        assert [f.event for f in frames(text.decode())] == ["metadata"] + ["custom"] * 200
 
 
 async def test_a_reader_that_fell_behind_is_told_so_in_the_stream() -> None:
@@ -202,7 +204,7 @@ async def test_a_reader_that_fell_behind_is_told_so_in_the_stream() -> None:
         async with world.client.stream("GET", stream_of(run)) as answer:
             for n in range(100):
                 run.say("custom", n, StreamMode.CUSTOM)
-            [frame] = frames((await answer.aread()).decode())
+            *_, frame = frames((await answer.aread()).decode())
     assert (frame.event, frame.data["error"]) == ("error", "Unavailable")
 
 
