@@ -12,7 +12,8 @@ PACKAGES := libs/core libs/server libs/cli libs/kit graphs
 $(STAMP): requirements.lock VERSION $(addsuffix /pyproject.toml,$(PACKAGES)) scripts/setup
 	@PYTHON="$(PYTHON)" sh scripts/setup $(PACKAGES)
 
-.PHONY: setup
+.PHONY: setup dev-install
+dev-install: setup
 setup: $(STAMP)  ## prepare .venv, which then holds the command `heddle`
 
 .PHONY: help
@@ -32,13 +33,26 @@ WORKERS ?= 2
 test: $(STAMP)  ## run all tests that this machine can run (TESTS=path narrows it)
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(TESTS)
 
-.PHONY: fmt
+.PHONY: fmt format
+format: fmt
 fmt: $(STAMP)  ## format the code
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+.PHONY: lint
+lint: $(STAMP)  ## the linter alone
+	@$(BIN)/ruff check --quiet .
+
+.PHONY: type-check
+type-check: $(STAMP)  ## the type checker alone
+	@$(BIN)/mypy libs graphs tests benchmarks
 
 .PHONY: check
 check: $(STAMP)  ## lint, types, import contracts, security, the lock file
 	@sh scripts/check
+
+.PHONY: ci-check
+ci-check:  ## all that a change must pass: every check, every test, nothing skipped (installs what that needs)
+	@sh .ci/run
 
 .PHONY: lock
 lock: $(STAMP)  ## resolve every dependency anew into requirements.lock

@@ -2,7 +2,8 @@
 
     python -m benchmarks.threads
 
-With 10 000 threads, on an embedded database of its own. The application is called without a socket: the HTTP server's own parsing comes on top.
+With 10 000 threads, on an embedded database of its own. The application is called
+ without a socket: the HTTP server's own parsing comes on top.
 """
 
 from __future__ import annotations

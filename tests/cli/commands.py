@@ -81,8 +81,9 @@ class Program:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.append(line)
+        with self.process.stdout as said:
+            for line in said:
+                self._lines.append(line)
 
     @property
     def output(self) -> str:
@@ -120,7 +121,7 @@ def around_small_app(
     finally:
         if program.process.poll() is None:
             program.signal(signal.SIGKILL)
-            program.process.wait()
+        program.ends()
 
 
 def get(url: str) -> dict[str, Any]:

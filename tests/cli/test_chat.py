@@ -15,8 +15,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytest.importorskip("heddle_server.main", reason="needs the server")
-
 from heddle_cli.postgres import Running
 from heddle_server.dsn import Dsn
 from tests.cli.commands import HEDDLE, ROOT, environment, free_port, heddle, project, until

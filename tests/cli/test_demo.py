@@ -6,13 +6,8 @@ import re
 from pathlib import Path
 
 import psutil
-import pytest
-
-pytest.importorskip("heddle_server.main", reason="needs the server")
 
 from tests.cli.commands import ROOT, heddle, project
-
-pytestmark = pytest.mark.skipif(not (ROOT / "agent.json").exists(), reason="needs the project file of the repository")
 
 
 def test_the_demo_makes_three_tasks_in_a_line_every_day_at_six_and_cleans_up(tmp_path: Path) -> None:

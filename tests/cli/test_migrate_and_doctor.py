@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("heddle_server.main", reason="needs the server")
-
 from heddle_server.dsn import Dsn
 from tests.cli.commands import free_port, heddle
 

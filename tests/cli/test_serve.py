@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from urllib.request import urlopen
 
 import psutil
 
-from tests.cli.commands import around_small_app, get, heddle, project
+from tests.cli.commands import around_small_app, get, heddle, project, until
 
 
 def database_processes(folder: Path) -> list[int]:
@@ -129,3 +130,36 @@ def test_debug_shows_where_a_start_error_comes_from(tmp_path: Path) -> None:
     done = heddle("serve", "--config", "nowhere.json", cwd=tmp_path, LOG_LEVEL="DEBUG")
     assert "Traceback" in done.stderr
     assert "nowhere.json does not exist" in done.stderr
+
+
+def test_a_client_that_connected_just_before_the_stop_is_answered(tmp_path: Path) -> None:
+    with around_small_app("serve", project(tmp_path / "p")) as (program, url):
+        program.hears("server_ready")
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=20) as early, urlopen(f"{url}/stream", timeout=20) as stream:
+            assert stream.readline() == b"begun\n"  # so the server has taken the connection before this one, too
+            program.signal(signal.SIGTERM)
+            assert stream.readline() == b"drained\n"
+            until(lambda: refused(address))
+            early.sendall(b"GET /about HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            answer = early.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert program.ends() == 0
+
+
+def test_a_client_that_never_asks_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    with around_small_app("serve", project(tmp_path / "p")) as (program, url):
+        program.hears("server_ready")
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as silent:
+            get(f"{url}/about")
+            program.signal(signal.SIGTERM)
+            assert silent.recv(1) == b""
+            assert program.ends() == 0
+
+
+def refused(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -110,6 +110,7 @@ def test_configuring_again_replaces_the_first() -> None:
     assert len(second.getvalue().splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("default:careful")
 def test_structlog_loggers_and_warnings_come_out_too() -> None:
     stream = written(json=True)
     structlog.get_logger("guest").warning("hello", answer=42)

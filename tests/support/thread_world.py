@@ -24,6 +24,7 @@ from heddle_core.domain.ids import RunId, ThreadId, new_run_id, uuid7
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.domain.run import CancelAction
 from heddle_core.domain.thread import StateSummary
+from heddle_core.memory.event_log import MemoryEventLog
 from heddle_core.ports.graph_runtime import GraphInfo, StateUpdate, ThreadGraph, Updated
 from heddle_core.usecases.context import Limits, Ports
 from heddle_server.dsn import Dsn
@@ -135,6 +136,7 @@ class ThreadWorld:
         here: dict[str, Any] = {
             "storage": self.storage,
             "states": self.states,
+            "log": MemoryEventLog(),
             "local": self.local,
             "catalog": Catalog(),
             "limits": Limits(),

@@ -117,7 +117,7 @@ async def test_a_process_that_slept_through_its_lease_writes_nothing(fleet: Flee
     client, other = client_of(first), client_of(second)
     thread = (await client.threads.create())["thread_id"]
     run = await client.runs.create(
-        thread, "steps", input={"left": 400, "pause": 0.02}, config={"recursion_limit": 1000}
+        thread, "steps", input={"left": 150, "pause": 0.02}, config={"recursion_limit": 1000}
     )
     await until_status(client, thread, run["run_id"], "running")
     first.pause()
@@ -129,7 +129,7 @@ async def test_a_process_that_slept_through_its_lease_writes_nothing(fleet: Flee
         return "run_given_up" in first.output() or "lease" in first.output()
 
     await until(noticed)
-    assert result["done"] == list(range(400, 0, -1))
+    assert result["done"] == list(range(150, 0, -1))
     assert await other.threads.get_history(thread, limit=1000) == history
 
 

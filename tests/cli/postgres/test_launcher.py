@@ -25,6 +25,7 @@ import pytest
 
 from heddle_cli.postgres import EmbeddedPostgres, Running, account, binaries
 from heddle_server.config import StartError
+from tests.support.require import require
 
 ROOT = Path(__file__).parents[3]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root does: run the tests as root")
@@ -397,10 +398,7 @@ def test_the_settings_of_the_product_keep_data_safe(data: Path) -> None:
 @pytest.mark.postgres15
 def test_the_system_programs_serve_too(tmp_path: Path) -> None:
     older = [found for found in binaries.candidates() if not found.from_wheel]
-    if not older:
-        if "postgres15" in os.environ.get("HEDDLE_REQUIRE", ""):
-            pytest.fail("no system PostgreSQL")
-        pytest.skip("needs a system PostgreSQL: apt-get install postgresql-15")
+    require("postgres15", bool(older), "apt-get install postgresql-15")
     with start(tmp_path / "pg", binaries=older[0]) as running:
         assert running.version == older[0].version
         assert str(ask(running.dsn(), "show server_version")).startswith(f"{older[0].version}.")

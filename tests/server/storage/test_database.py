@@ -39,8 +39,8 @@ async def test_hot_connections_have_their_statements_prepared_before_they_serve(
     assert all(name in text for name in ("open_run(", "close_runs(", "flush_rows(", "lease_until"))
 
 
-async def test_a_claim_works_without_prepared_statements(database: Dsn) -> None:
-    async with open_database(database, statement_cache=False, budget=3) as opened:
+async def test_a_claim_works_without_prepared_statements(queued: QueueWorld) -> None:
+    async with open_database(queued.address, statement_cache=False, budget=3) as opened:
         queue = PostgresRunQueue(opened.pool)
         await queue.open(new_run(), lease=LEASE)
         async with transaction(opened.engine) as connection:

@@ -50,9 +50,9 @@ class DevLoop:
         try:
             self._start_child()
             self._running = start_database(self._project)
-            self._give_variables()
-            if self._reload:
+            if self._reload:  # before the server reads the files, or a change meanwhile would be missed
                 self._watcher = Watcher(self._project.config, self._project.data_dir)
+            self._give_variables()
             return self._loop()
         finally:
             self._end_all()

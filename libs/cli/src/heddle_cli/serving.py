@@ -19,9 +19,10 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heddle_cli import collector
 
@@ -33,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _MARGIN = 2.0  # what open responses get to end after the drain
+_FIRST_WORDS = 1.0  # what a new connection gets to send its request when the server stops
 
 
 class StartFailed(Exception):
@@ -46,7 +48,7 @@ def serve(app: App, listener: socket.socket, *, grace: float, on_ready: Callable
         guarded,
         lifespan="on",
         loop="asyncio" if sys.platform == "win32" else "uvloop",
-        http="httptools",
+        http=_Connection,
         ws="none",
         log_config=None,
         access_log=False,
@@ -63,6 +65,35 @@ def serve(app: App, listener: socket.socket, *, grace: float, on_ready: Callable
             raise
     if guarded.failure is not None:
         raise StartFailed from guarded.failure
+
+
+class _Connection(HttpToolsProtocol):
+    """A connection that was accepted just before the stop is answered, too.
+
+    uvicorn would close it, because it has not asked anything yet; its request may be on the way.
+    """
+
+    _is_last = False
+
+    @property
+    def _has_asked(self) -> bool:
+        return cast(object, self.cycle) is not None
+
+    def shutdown(self) -> None:
+        if self._has_asked:
+            super().shutdown()
+            return
+        self._is_last = True
+        self.loop.call_later(_FIRST_WORDS, self._close_unless_asked)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self._is_last and self._has_asked:
+            self.cycle.keep_alive = False
+
+    def _close_unless_asked(self) -> None:
+        if not self._has_asked:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import threading
@@ -49,7 +50,11 @@ def _matters(folder: Path) -> bool:
 
 
 class Watcher:
-    """Tells of changes through a descriptor, which becomes readable; `changed` says what changed."""
+    """Tells of changes through a descriptor, which becomes readable; `changed` says what changed.
+
+    Every change after the construction is told. The system's notifications begin later, by an import and a walk through
+    all folders, so what changed until then is found by comparing the files' times.
+    """
 
     def __init__(self, config: ProjectConfig, ignored: Path) -> None:
         self.ready, self._writer = os.pipe()
@@ -59,6 +64,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._roots = folders(config)
+        self._times: dict[Path, int] | None = self._look()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -86,12 +92,38 @@ class Watcher:
             watch_filter=None,
             raise_interrupt=False,
             rust_timeout=1000,
+            yield_on_timeout=True,
         ):
-            relevant = {Path(path) for _, path in changes if self._is_relevant(Path(path))}
+            relevant = {Path(path) for _, path in changes if self._is_relevant(Path(path))} | self._missed()
             if relevant and not self._stop.is_set():
                 with self._lock:
                     self._found |= relevant
                 os.write(self._writer, b".")
+
+    def _missed(self) -> set[Path]:
+        """What changed before the notifications began; nothing when asked again."""
+        before, self._times = self._times, None
+        if before is None:
+            return set()
+        now = self._look()
+        return {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)}
+
+    def _look(self) -> dict[Path, int]:
+        """When each file that matters was changed last."""
+        found = {}
+        for path in self._files():
+            if self._is_relevant(path):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    found[path] = path.stat().st_mtime_ns
+        return found
+
+    def _files(self) -> Iterator[Path]:
+        for root in self._roots:
+            if root.is_file():
+                yield root
+            for folder, below, names in os.walk(root):
+                below[:] = [name for name in below if _matters(Path(name))]
+                yield from (Path(folder, name) for name in names)
 
     def _is_relevant(self, path: Path) -> bool:
         if path in self._named:

@@ -155,6 +155,8 @@ class Running:
             "environment": cluster.environment(),
             "lifeline": self._lifeline,
         }
+        if self._process is not None:
+            self._process.wait()  # the one before, which is gone
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-W", "ignore", str(_KEEPER), json.dumps(job)],
             stdin=subprocess.DEVNULL,
