@@ -35,7 +35,7 @@ def thread_state(snapshot: StateSnapshot) -> JsonObject:
         "values": snapshot.values,
         "next": snapshot.next,
         "tasks": [_task(task) for task in snapshot.tasks],
-        "metadata": None if snapshot.metadata is None else visible(snapshot.metadata),
+        "metadata": None if snapshot.metadata is None else _metadata(snapshot, here),
         "created_at": snapshot.created_at,
         "checkpoint": here,
         "parent_checkpoint": parent,
@@ -43,6 +43,12 @@ def thread_state(snapshot: StateSnapshot) -> JsonObject:
         "checkpoint_id": here and here.get("checkpoint_id"),
         "parent_checkpoint_id": parent and parent.get("checkpoint_id"),
     }
+
+
+def _metadata(snapshot: StateSnapshot, here: JsonObject | None) -> JsonObject:
+    """What is stored, and whose it is. Stored it is not: a copied checkpoint would name the thread it came from."""
+    shown: JsonObject = visible(snapshot.metadata)
+    return shown if here is None else {**shown, "thread_id": here["thread_id"]}
 
 
 def _task(task: PregelTask) -> JsonObject:
