@@ -302,6 +302,21 @@ async def test_a_draining_worker_takes_nothing_new_and_gives_back_what_is_not_do
     assert world.queue.outcomes[claim.run_id].kind is OutcomeKind.RELEASED
 
 
+async def test_a_run_that_is_opened_when_the_grace_is_over_is_given_back_too(world: World) -> None:
+    late = a_claim()
+    async with world.worker.running():
+        assert world.worker.reserve()
+        drained = asyncio.create_task(world.worker.drain(0.0))
+        async with asyncio.timeout(5):
+            while world.worker.reserve():
+                world.worker.release()
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
+        world.worker.start(late)
+        await asyncio.wait_for(drained, 5)
+    assert world.queue.outcomes[late.run_id].kind is OutcomeKind.RELEASED
+
+
 async def test_pending_runs_are_claimed_up_to_the_free_slots(world: World) -> None:
     claims = [a_claim() for _ in range(5)]
     world.queue.pending = list(claims)

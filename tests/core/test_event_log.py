@@ -84,8 +84,9 @@ async def test_a_log_nobody_can_read_keeps_nothing(run: RunId) -> None:
     log = MemoryEventLog()
     writer = log.begin(run, 1, retain=False)
     assert not writer.is_watched
+    writer.append(said("metadata"))
     writer.append(said("unheard"))
-    assert texts(log.read(run, BEGINNING).ready()) == []
+    assert texts(log.read(run, BEGINNING).ready()) == ["metadata"]
 
 
 async def test_a_reader_of_the_end_alone_does_not_count_as_watching(run: RunId) -> None:
@@ -164,6 +165,26 @@ async def test_the_log_of_a_run_that_is_over_is_forgotten_when_read_out(run: Run
     reader.close()
     reader.close()
     assert not log.knows(run)
+
+
+async def test_who_wants_everything_of_an_unwatched_log_hears_at_least_its_opening(run: RunId) -> None:
+    log = MemoryEventLog()
+    writer = log.begin(run, 1, retain=False)
+    writer.append(said("metadata"))
+    writer.append(said("unheard"))
+    reader = log.read(run, BEGINNING)
+    writer.append(said("heard"))
+    assert texts(reader.ready()) == ["metadata", "heard"]
+
+
+async def test_what_an_attempt_said_is_kept_for_who_reads_while_the_run_moves(run: RunId) -> None:
+    log = MemoryEventLog()
+    log.begin(run, 1, retain=True).append(said("one"))
+    log.end(run, 1, None, keep=KEEP)
+    reader = log.read(run, BEGINNING)
+    assert texts(reader.ready()) == ["one"]
+    log.begin(run, 2, retain=True).append(said("two"))
+    assert texts(reader.ready()) == ["two"]
 
 
 async def test_an_attempt_that_was_followed_by_another_says_and_ends_nothing(run: RunId) -> None:

@@ -105,7 +105,9 @@ class Run:
 class NewRun:
     """A run about to be written. `metadata` is assistant and request merged; the thread's goes underneath it.
 
-    `delay_seconds` above zero makes it due later; `ephemeral` means its thread is removed when it ends.
+    `delay_seconds` above zero makes it due later; `ephemeral` means its thread is removed when it ends. `watched`:
+    somebody waits for it, so if another process executes it, its end is announced, and the row of an ephemeral run
+    stays for a while to answer from.
     """
 
     run_id: RunId
@@ -119,6 +121,7 @@ class NewRun:
     if_not_exists: IfNotExists = IfNotExists.REJECT
     delay_seconds: float = 0.0
     ephemeral: bool = False
+    watched: bool = False
 
 
 class OutcomeKind(StrEnum):

@@ -64,6 +64,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._grace_is_over = False
         self._backlog = False  # there may be pending runs that found no room here
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -104,6 +105,8 @@ class Worker:
         self._live[claim.run_id] = live
         # Said before anybody can join, so that a reader either has it in the log or knows that it came too late.
         writer.append([Event("metadata", encode({"run_id": str(claim.run_id), "attempt": claim.attempt}))])
+        if self._grace_is_over:
+            live.stop(StopReason.DRAIN)  # it was opened while the last runs were given back: it goes the same way
         # A context of its own: what one run binds, another must not see.
         self._tasks.create_task(self._execute(live), context=copy_context())
 
@@ -166,6 +169,7 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("grace_over", extra={"runs": [str(run_id) for run_id in self._live]})
+        self._grace_is_over = True
         for live in tuple(self._live.values()):
             live.stop(StopReason.DRAIN)
         await self._idle.wait()

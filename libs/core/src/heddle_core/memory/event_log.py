@@ -104,7 +104,7 @@ class _Reader:
             log.watchers += 1
             if after is not None:
                 self.position = self._place(after)
-            elif log.opening is not None and not log.end:
+            if log.opening is not None and not log.end and self._missed_the_opening(after):
                 self._greeting = StoredEvent(EventId(log.attempt, log.number), log.opening)
                 self._noticed = True
         log.readers.add(self)
@@ -115,6 +115,13 @@ class _Reader:
         if after < log.last_dropped:
             return log.dropped - 1
         return log.dropped + bisect_right(log.events, after, key=lambda stored: stored.id)
+
+    def _missed_the_opening(self, after: EventId | None) -> bool:
+        """It joined live, or it wants everything of a log that kept nothing while nobody watched."""
+        log, first = self._log, EventId(self._log.attempt, 1)
+        if after is None or log.retain:
+            return after is None
+        return after < first and (not log.events or log.events[0].id > first)
 
     def ready(self) -> Sequence[StoredEvent | End]:
         log = self._log
@@ -178,6 +185,13 @@ class _Forget:
             del self._logs[log.run]
 
 
+def _continued(run: RunId, old: _Log | None) -> _Log:
+    """The log of a run's next attempt, with what was retained of the ones before."""
+    if old is None or not old.retain:
+        return _Log(run)
+    return _Log(run, events=old.events, bytes=old.bytes, dropped=old.dropped, last_dropped=old.last_dropped)
+
+
 class MemoryEventLog:
     """Logs of the runs that this process executes; implements `ports.event_log.EventLog`. One event loop."""
 
@@ -189,8 +203,7 @@ class MemoryEventLog:
     def begin(self, run: RunId, attempt: int, *, retain: bool) -> _Writer:
         log = self._logs.get(run)
         if log is None or log.end:
-            kept = log.events if log and log.retain else []
-            log = self._logs[run] = _Log(run, events=kept, bytes=sum(len(e.event.data) for e in kept))
+            log = self._logs[run] = _continued(run, log)
         log.attempt, log.number, log.opening, log.retain, log.is_open = attempt, 0, None, retain, True
         return _Writer(log, self._bounds)
 
@@ -218,7 +231,7 @@ class MemoryEventLog:
         log = self._logs.get(run)
         if log is None or (log.end and log.end.result is None):
             # Not open yet, or it went elsewhere and may come back: the next attempt is read from its start.
-            log = self._logs[run] = _Log(run)
+            log = self._logs[run] = _continued(run, log)
         return _Reader(log, after, only_end=only_end, forget=self._forget)
 
     def poke(self, run: RunId | None) -> None:

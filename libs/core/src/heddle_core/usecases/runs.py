@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from heddle_core.domain.assistant import Assistant
 from heddle_core.domain.errors import Conflict, InvalidRequest, NotFound
@@ -24,7 +25,7 @@ from heddle_core.usecases.run_watch import Following
 
 async def start(ports: Ports, command: StartRun) -> Run:
     """Start a run and return at once."""
-    return await _start(ports, command, new_run_id())
+    return await _start(ports, await _prepare(ports, command, new_run_id()))
 
 
 async def start_attached(ports: Ports, command: StartRun, *, only_end: bool = False) -> Attached:
@@ -32,7 +33,7 @@ async def start_attached(ports: Ports, command: StartRun, *, only_end: bool = Fa
     run_id = new_run_id()
     reader = ports.log.read(run_id, BEGINNING, only_end=only_end)
     try:
-        run = await _start(ports, command, run_id)
+        run = await _start(ports, await _prepare(ports, command, run_id, watched=True))
     except BaseException:
         reader.close()
         raise
@@ -40,25 +41,46 @@ async def start_attached(ports: Ports, command: StartRun, *, only_end: bool = Fa
 
 
 async def start_many(ports: Ports, commands: Sequence[StartRun]) -> list[Run]:
-    return [await _start(ports, command, new_run_id()) for command in commands]
+    """All of them are looked at before the first is started: a mistake in one starts none."""
+    prepared = [await _prepare(ports, command, new_run_id()) for command in commands]
+    return [await _start(ports, one) for one in prepared]
 
 
-async def _start(ports: Ports, command: StartRun, run_id: RunId) -> Run:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A command that was looked at, with the assistant it was looked at with."""
+
+    command: StartRun
+    assistant: Assistant
+    run_id: RunId
+    watched: bool
+
+
+async def _prepare(ports: Ports, command: StartRun, run_id: RunId, *, watched: bool = False) -> _Prepared:
+    """Raises for what is wrong with the command itself; nothing is written."""
     assistant = await ports.assistants.get(command.assistant)
     await _check_goto(ports, assistant, command.command)
+    prepared = _Prepared(command=command, assistant=assistant, run_id=run_id, watched=watched)
+    _new_run(prepared)
+    return prepared
+
+
+async def _start(ports: Ports, prepared: _Prepared) -> Run:
     for _ in range(3):
-        run = await _try_start(ports, _new_run(run_id, command, assistant))
+        run = await _try_start(ports, _new_run(prepared))
         if isinstance(run, Run):
             return run
-        assistant = await ports.assistants.reload(assistant.assistant_id)
+        fresh = await ports.assistants.reload(prepared.assistant.assistant_id)
+        prepared = replace(prepared, assistant=fresh)
     raise Conflict("The assistant is being changed; try again.")
 
 
-def _new_run(run_id: RunId, command: StartRun, assistant: Assistant) -> NewRun:
+def _new_run(prepared: _Prepared) -> NewRun:
+    command, assistant = prepared.command, prepared.assistant
     config, context = merge_config(assistant, command.config, command.context, command.extra_configurable)
     stateless = command.thread_id is None
     return NewRun(
-        run_id=run_id,
+        run_id=prepared.run_id,
         thread_id=command.thread_id or new_thread_id(),
         assistant_id=assistant.assistant_id,
         assistant_version=assistant.version,
@@ -83,6 +105,7 @@ def _new_run(run_id: RunId, command: StartRun, assistant: Assistant) -> NewRun:
         if_not_exists=IfNotExists.CREATE if stateless else command.if_not_exists,
         delay_seconds=command.delay_seconds,
         ephemeral=stateless and not command.keep_thread,
+        watched=prepared.watched,
     )
 
 

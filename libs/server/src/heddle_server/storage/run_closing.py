@@ -18,7 +18,7 @@ import orjson
 
 from heddle_core.domain.errors import Unavailable
 from heddle_core.domain.json import Encoded
-from heddle_core.domain.run import Outcome, OutcomeKind, RunStatus
+from heddle_core.domain.run import CancelAction, Outcome, OutcomeKind, RunStatus
 from heddle_core.domain.thread import StateSummary, resting_status
 from heddle_core.ports.run_queue import Claim, Finished
 from heddle_server.storage.failures import is_transient, unavailable
@@ -205,13 +205,17 @@ def _refused(closing: _Closing, error: Exception) -> _Closing:
 
 
 def _answers(closings: Sequence[_Closing], rows: Sequence[asyncpg.Record]) -> dict[UUID, Finished]:
-    due = {row["run_id"]: row["successor_due"] for row in rows}
-    return {
-        c.claim.run_id: Finished(held=True, successor_due=due[c.claim.run_id], instead=c.instead)
-        if c.claim.run_id in due
-        else Finished(held=False)
-        for c in closings
-    }
+    written = {row["run_id"]: row for row in rows}
+    return {c.claim.run_id: _answered(c, written.get(c.claim.run_id)) for c in closings}
+
+
+def _answered(closing: _Closing, row: asyncpg.Record | None) -> Finished:
+    if row is None:
+        return Finished(held=False)
+    instead = closing.instead
+    if row["kind"] == OutcomeKind.ROLLED_BACK and closing.outcome.kind is not OutcomeKind.ROLLED_BACK:
+        instead = Outcome.cancelled(CancelAction.ROLLBACK)
+    return Finished(held=True, successor_due=row["successor_due"], instead=instead)
 
 
 def _ended(closing: _Closing, row: asyncpg.Record | None) -> Finished:

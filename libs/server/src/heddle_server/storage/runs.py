@@ -105,6 +105,7 @@ class RunRows:
                 multitask_strategy=new.multitask_strategy,
                 resumable=new.kwargs.resumable,
                 ephemeral=new.ephemeral,
+                watched=new.watched,
                 created_at=due,
                 updated_at=now,
                 base_checkpoint_id=asked_checkpoint(new.kwargs),

@@ -3,7 +3,9 @@
 -- nothing is written. `kind` is an outcome: success, error, timeout, interrupted, rolled_back, released.
 --   p_saw_state: values, interrupts, has_next are what the run's last checkpoint shows; else the thread keeps its own.
 --   p_resting: the thread's status once it is idle; NULL: what its last known checkpoint says.
--- A run that was asked to stop and is given back instead ends by that request: nobody is to start it again.
+-- A run that was asked to stop and is given back instead ends by that request: nobody is to start it again. A rollback
+-- that was asked for before this is honoured however the run ended, as it was promised; `kind` says what was written.
+-- The hidden thread of a run that is watched from elsewhere stays until reap_runs removes it: its end is read from there.
 -- A run id may come only once: rows are known by their run, so two claims of one run must not share a call.
 -- Lock order: threads by id, runs by id, checkpoint tables.
 CREATE OR REPLACE FUNCTION heddle.close_runs(
@@ -13,7 +15,7 @@ CREATE OR REPLACE FUNCTION heddle.close_runs(
     b_run uuid[], b_thread text[], b_ns text[], b_channel text[], b_version text[], b_type text[], b_blob bytea[],
     w_run uuid[], w_thread text[], w_ns text[], w_id text[], w_task text[], w_path text[], w_idx integer[],
     w_channel text[], w_type text[], w_blob bytea[]
-) RETURNS TABLE (run_id uuid, successor_due boolean) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (run_id uuid, successor_due boolean, kind text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
@@ -25,7 +27,7 @@ DECLARE
 BEGIN
     PERFORM FROM heddle.thread t WHERE t.thread_id = ANY (p_threads) ORDER BY t.thread_id FOR NO KEY UPDATE;
     SELECT array_agg(held.run_id), array_agg(held.run_id) FILTER (WHERE held.kept) INTO own, stored
-      FROM (SELECT r.run_id, NOT r.ephemeral OR closing.kind = 'released' AS kept
+      FROM (SELECT r.run_id, NOT r.ephemeral OR r.watched OR closing.kind = 'released' AS kept
               FROM unnest(p_runs, p_tokens, p_kinds) AS closing(run_id, token, kind)
               JOIN heddle.run r ON r.run_id = closing.run_id
              WHERE r.lease_token = closing.token AND r.status = 'running'
@@ -46,8 +48,9 @@ BEGIN
 
     FOR ended IN
         SELECT r.run_id, r.thread_id, r.ephemeral, r.watched, r.base_checkpoint_id, r.base_writes,
-               CASE WHEN closing.kind <> 'released' OR r.cancel_action IS NULL THEN closing.kind
-                    WHEN r.cancel_action = 'rollback' THEN 'rolled_back' ELSE 'interrupted' END AS kind,
+               CASE WHEN r.cancel_action = 'rollback' THEN 'rolled_back'
+                    WHEN closing.kind = 'released' AND r.cancel_action = 'interrupt' THEN 'interrupted'
+                    ELSE closing.kind END AS kind,
                closing.error::jsonb AS error, closing.head, closing.saw_state, closing.state_values::jsonb AS values,
                closing.interrupts::jsonb AS interrupts, closing.has_next, closing.resting
           FROM unnest(p_runs, p_tokens, p_kinds, p_errors, p_heads, p_saw_state, p_values, p_interrupts, p_has_next,
@@ -61,7 +64,7 @@ BEGIN
                SET status = 'pending', lease_token = NULL, lease_until = NULL, updated_at = moment
              WHERE r.run_id = ended.run_id;
             released := true;
-        ELSIF ended.ephemeral THEN
+        ELSIF ended.ephemeral AND NOT ended.watched THEN
             gone := gone || ended.thread_id;
         ELSIF ended.kind = 'rolled_back' THEN
             PERFORM heddle.rollback_checkpoints(ended.thread_id::text, ended.run_id::text, ended.base_checkpoint_id,
@@ -94,6 +97,7 @@ BEGIN
             PERFORM pg_notify('heddle', 'run_ended ' || ended.run_id);
         END IF;
         run_id := ended.run_id;
+        kind := ended.kind;
         successor_due := NOT ended.ephemeral AND EXISTS (
             SELECT FROM heddle.run next
              WHERE next.thread_id = ended.thread_id AND next.status = 'pending' AND next.created_at <= moment

@@ -1,6 +1,6 @@
 -- Take runs from owners whose lease has ended. A run that was asked to stop ends by that request; one that had its
 -- p_max_attempts attempts ends as an error and frees its thread; any other is pending again. Hidden threads whose run
--- is over are removed. Returns the runs taken. What somebody holds at this moment is left for the next sweep.
+-- is over are removed, those that somebody watched five minutes later. Returns the runs taken. What somebody holds at this moment is left for the next sweep.
 -- A run that ends here leaves the thread's values as they were, since only its graph could read the newer checkpoints;
 -- that there is more to do is seen from whether the newest root checkpoint is the run's own.
 CREATE OR REPLACE FUNCTION heddle.reap_runs(p_max_attempts integer, p_limit integer)
@@ -38,7 +38,7 @@ BEGIN
                SET status = 'pending', lease_token = NULL, lease_until = NULL, updated_at = moment
              WHERE r.run_id = lost.run_id;
             ready := true;
-        ELSIF lost.ephemeral THEN
+        ELSIF lost.ephemeral AND NOT lost.watched THEN
             gone := gone || lost.thread_id;
         ELSIF kind = 'rolled_back' THEN
             PERFORM heddle.rollback_checkpoints(lost.thread_id::text, lost.run_id::text, lost.base_checkpoint_id,
@@ -80,7 +80,9 @@ BEGIN
         SELECT t.thread_id FROM heddle.thread t
          WHERE t.ephemeral
            AND NOT EXISTS (SELECT FROM heddle.run r
-                            WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))
+                            WHERE r.thread_id = t.thread_id
+                              AND (r.status IN ('pending', 'running')
+                                   OR r.watched AND r.ended_at > moment - interval '5 minutes'))
          ORDER BY t.thread_id LIMIT p_limit
            FOR NO KEY UPDATE SKIP LOCKED) hidden;
     -- A second look, now that they are locked.
