@@ -231,3 +231,24 @@ async def test_two_creates_of_one_thread_over_two_processes_agree(fleet: Fleet) 
     assert {row["thread_id"] for row in made} == {thread}
     with pytest.raises(APIStatusError):
         await clients[0].threads.create(thread_id=thread)
+
+
+@pytest.mark.parametrize(("graph", "given"), [("line", {}), ("fail", {"value": "value"})])
+async def test_a_stateless_run_executed_by_another_process_answers_who_waits(
+    fleet: Fleet, tmp_path: Path, graph: str, given: Any
+) -> None:
+    full, other = fleet.start(N_JOBS_PER_WORKER="1"), fleet.start()
+    client = client_of(full)
+    thread = (await client.threads.create())["thread_id"]
+    blocker = await client.runs.create(thread, "steps", input={"left": 1, "gate": str(tmp_path / "gate")})
+    await until_status(client, thread, blocker["run_id"], "running")
+    answer: Any = await client.runs.wait(None, graph, input=given, raise_error=False)
+    streamed = [part.event async for part in client.runs.stream(None, graph, input=given, stream_mode="values")]
+    if graph == "line":
+        assert answer == {"log": ["one", "two"]}
+        assert streamed == ["metadata", "values"]
+    else:
+        assert answer["__error__"]["error"] == "ValueError"
+        assert streamed[-1] == "error"
+    assert other.process.poll() is None
+    (tmp_path / "gate").touch()

@@ -96,6 +96,18 @@ async def test_a_batch_starts_every_run(client: LangGraphClient) -> None:
     assert len({run["run_id"] for run in runs}) == 3
 
 
+async def test_a_mistake_in_a_batch_starts_none_of_it(client: LangGraphClient) -> None:
+    before = (await client.http.get("/metrics?format=json"))["queue"]["n_pending"]
+    thread = await new_thread(client)
+    with pytest.raises(APIStatusError):
+        await client.runs.create_batch(
+            [{"assistant_id": "remember", "input": {"value": thread}}, {"assistant_id": "nobody", "input": {}}]  # type: ignore[list-item]
+        )
+    assert (await client.http.get("/metrics?format=json"))["queue"]["n_pending"] == before
+    item = await client.store.get_item(["notes"], "last")
+    assert not item or item["value"] != {"text": thread}
+
+
 async def test_a_failed_run_says_so_everywhere(client: LangGraphClient) -> None:
     thread = await new_thread(client)
     result = await client.runs.wait(thread, "fail", input={"value": "value"}, raise_error=False)

@@ -263,12 +263,25 @@ async def test_a_run_asked_to_stop_and_given_back_ends_by_that_request(
     assert await queued.claimed() == ()
 
 
-async def test_the_owners_outcome_stands_when_a_cancel_comes_while_it_finishes(queued: QueueWorld) -> None:
+async def test_the_owners_outcome_stands_when_an_interrupt_comes_while_it_finishes(queued: QueueWorld) -> None:
     claim = await queued.opened()
     async with queued.runs() as runs:
-        await runs.cancel([claim.run], CancelAction.ROLLBACK)
-    assert (await queued.queue.finish(claim, Outcome.success(), summary())).held
+        await runs.cancel([claim.run], CancelAction.INTERRUPT)
+    finished = await queued.queue.finish(claim, Outcome.success(), summary())
+    assert (finished.held, finished.instead) == (True, None)
     assert (await queued.run_row(claim.run_id))["status"] == "success"
+
+
+async def test_a_rollback_is_honoured_even_when_it_comes_while_the_run_finishes(queued: QueueWorld) -> None:
+    claim = await queued.opened()
+    before = await queued.thread_row(claim.thread_id)
+    async with queued.runs() as runs:
+        await runs.cancel([claim.run], CancelAction.ROLLBACK)
+    finished = await queued.queue.finish(claim, Outcome.success(), summary())
+    assert (finished.held, finished.instead) == (True, Outcome.cancelled(CancelAction.ROLLBACK))
+    assert await queued.run_row(claim.run_id) is None
+    after = await queued.thread_row(claim.thread_id)
+    assert (after["status"], after["values"]) == ("idle", before["values"])
 
 
 async def test_a_rollback_leaves_the_thread_as_the_run_found_it(queued: QueueWorld) -> None:

@@ -5,7 +5,8 @@ object, so a cancelled caller never cuts one short; a run that was opened or cla
 back to the queue. A statement that met a broken connection is sent once more: each of them can tell whether its first
 try was committed.
 
-If a run was asked to stop while its owner was already finishing it, the owner's outcome stands.
+If a run was interrupted while its owner was already finishing it, the owner's outcome stands; a rollback is honoured
+up to the commit that ends the run.
 """
 
 from __future__ import annotations
