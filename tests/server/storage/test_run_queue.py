@@ -263,6 +263,22 @@ async def test_a_run_asked_to_stop_and_given_back_ends_by_that_request(
     assert await queued.claimed() == ()
 
 
+async def test_a_run_that_was_given_back_and_then_cancelled_leaves_its_thread_with_more_to_do(
+    queued: QueueWorld,
+) -> None:
+    claim = await queued.opened()
+    await queued.checkpoint(claim.thread_id, "own", claim.run_id)
+    assert (await queued.queue.finish(claim, Outcome.released(), None)).held
+    async with queued.runs() as runs:
+        given_back = await runs.find(claim.run_id)
+        assert given_back is not None
+        await runs.cancel([given_back], CancelAction.INTERRUPT)
+    row = await queued.run_row(claim.run_id)
+    assert row is not None
+    assert (row["status"], row["head_checkpoint_id"]) == ("interrupted", "own")
+    assert (await queued.thread_row(claim.thread_id))["status"] == "interrupted"
+
+
 async def test_the_owners_outcome_stands_when_an_interrupt_comes_while_it_finishes(queued: QueueWorld) -> None:
     claim = await queued.opened()
     async with queued.runs() as runs:

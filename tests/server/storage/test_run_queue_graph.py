@@ -61,17 +61,20 @@ TURN = {"messages": [("human", "hi")]}
 
 async def test_turns_of_a_thread_are_two_statements_each_and_build_on_one_another(queued: QueueWorld) -> None:
     first = new_run()
+    commits = []
     async with graph(queued, say) as compiled:
-        for turn in (1, 2, 3):
+        for turn in range(1, 9):
             before = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
             claim = await queued.opened(new_run(first.thread_id))
             await compiled.ainvoke(TURN, config(claim))
             state = await summary(compiled, claim)
             assert (await queued.queue.finish(claim, Outcome.success(), state)).held
             after = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-            assert after - before == 2
+            commits.append(after - before)
             assert orjson.loads((await queued.thread_row(first.thread_id))["values"]) == {"n": 2 * turn}
             assert (await queued.run_row(claim.run_id))["head_checkpoint_id"] == state.checkpoint_id
+    # The counter is the server's: tests beside this one can only add to it.
+    assert min(commits) == 2
 
 
 async def test_a_resume_that_is_rolled_back_leaves_the_question_open(queued: QueueWorld) -> None:

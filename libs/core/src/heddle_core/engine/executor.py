@@ -151,7 +151,11 @@ class Executor:
         if outcome.kind in (OutcomeKind.ROLLED_BACK, OutcomeKind.RELEASED) or live.claim.run.ephemeral:
             return None
         try:
-            return await self._runner.summarize(live.claim)
+            async with asyncio.timeout(self._limits.stubborn.total_seconds()):
+                return await self._runner.summarize(live.claim)
+        except TimeoutError:  # a graph's factory that hangs must not keep the slot
+            _log.warning("state_not_readable", extra=live.fields(problem="reading it took too long"))
+            return None
         except HeddleError as problem:
             _log.warning("state_not_readable", extra=live.fields(problem=problem.message))
             return None

@@ -66,10 +66,15 @@ def run_config(claim: Claim, server: JsonObject) -> RunnableConfig:
         configurable |= position(claim.kwargs.checkpoint or _positions(ours.get("configurable")))
     config: JsonObject = {
         "configurable": configurable,
-        "metadata": {**_loads(claim.run.metadata), **server, "run_attempt": claim.attempt},
+        "metadata": {
+            **(ours.get("metadata") or {}),
+            **_loads(claim.run.metadata),
+            **server,
+            "run_attempt": claim.attempt,
+        },
         "run_id": claim.run_id,
     }
-    for name in ("tags", "recursion_limit", "max_concurrency"):
+    for name in ("tags", "recursion_limit", "max_concurrency", "run_name"):
         value = ours.get(name, given.get(name))
         if value is not None:
             config[name] = value

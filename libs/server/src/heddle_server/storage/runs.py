@@ -222,6 +222,13 @@ class RunRows:
                 .where(run.c.run_id.in_(pending), run.c.status == RunStatus.PENDING)
                 .values(status=RunStatus.INTERRUPTED, ended_at=func.now(), updated_at=func.now())
             )
+            await self._connection.execute(
+                text(
+                    "SELECT heddle.note_progress(r.thread_id, r.run_id)"
+                    " FROM heddle.run r WHERE r.run_id = ANY (:ids) AND r.attempt > 0 ORDER BY r.run_id"
+                ),
+                ids,
+            )
             return
         # One that was given back to the queue has made checkpoints already.
         await self._connection.execute(

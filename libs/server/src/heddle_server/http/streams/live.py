@@ -73,8 +73,13 @@ class Line:
 
     def beat(self) -> None:
         """Show that we live, unless the client has not taken what it was sent before."""
-        if not self._is_writing and (self._beating is None or self._beating.done()):
-            self._beating = self._tasks.create_task(self._beat())
+        if self._is_writing or (self._beating is not None and not self._beating.done()):
+            return
+        sign = self._beat()
+        try:
+            self._beating = self._tasks.create_task(sign)
+        except RuntimeError:  # the answer is ending at this very moment: it needs no sign of life
+            sign.close()
 
     async def _beat(self) -> None:
         await self._send({"type": "http.response.body", "body": self._sign, "more_body": True})

@@ -11,7 +11,6 @@ DECLARE
     lost record;
     kind text;
     failure jsonb;
-    unfinished boolean;
     gone uuid[] := '{}';
     ready boolean := false;
 BEGIN
@@ -51,19 +50,12 @@ BEGIN
                 'message', format('The process that executed this run was lost, %s times in all.', lost.attempt)) END;
             UPDATE heddle.run r
                SET status = kind, error = failure, lease_token = NULL, lease_until = NULL, cancel_action = NULL,
-                   ended_at = moment, updated_at = moment,
-                   head_checkpoint_id = (SELECT max(c.checkpoint_id) FROM checkpoints c
-                                          WHERE c.thread_id = lost.thread_id::text AND c.checkpoint_ns = '')
+                   ended_at = moment, updated_at = moment
              WHERE r.run_id = lost.run_id;
-            SELECT c.metadata ->> 'run_id' = lost.run_id::text INTO unfinished
-              FROM checkpoints c
-             WHERE c.thread_id = lost.thread_id::text AND c.checkpoint_ns = ''
-             ORDER BY c.checkpoint_id DESC LIMIT 1;
+            PERFORM heddle.note_progress(lost.thread_id, lost.run_id);
             UPDATE heddle.thread t
-               SET has_next = t.has_next OR coalesce(unfinished, false), error = failure,
-                   resting_status = CASE WHEN kind = 'error' THEN 'error'
-                                         WHEN t.has_next OR coalesce(unfinished, false) THEN 'interrupted'
-                                         ELSE 'idle' END
+               SET error = failure,
+                   resting_status = CASE WHEN kind = 'error' THEN 'error' ELSE t.resting_status END
              WHERE t.thread_id = lost.thread_id;
             PERFORM heddle.settle_threads(ARRAY[lost.thread_id]);
         END IF;
