@@ -11,6 +11,7 @@ tests that wants other contents makes a template of its own with `template` and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import os
@@ -18,7 +19,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,8 @@ from heddle_server.storage import migrate
 
 T = TypeVar("T")
 _FOLDER = "HEDDLE_TEST_POSTGRES"  # set by the process that runs pytest, inherited by its xdist workers
+_PREFIX = "heddle-tests-"
+_IN_USE = "in-use"
 _ROOM = 2 * 1024**3
 _MIGRATED = "template_migrated"
 _NOTHING = "template0"
@@ -43,14 +45,33 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     memory = Path("/dev/shm")
     fits = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
-    folder = tempfile.mkdtemp(prefix="heddle-tests-", dir=memory if fits else None)
-    os.environ[_FOLDER] = folder
-    config.add_cleanup(lambda: _remove(folder))
+    base = memory if fits else Path(tempfile.gettempdir())
+    _clear_up_after_killed_runs(base)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    mark = _locked(folder)
+    os.environ[_FOLDER] = str(folder)
+    config.add_cleanup(lambda: _remove(folder, mark))
 
 
-def _remove(folder: str) -> None:
+def _locked(folder: Path) -> int:
+    """Mark the folder as used for as long as this process lives. The name comes after the lock: no mark is unlocked."""
+    mark = os.open(folder / "new", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(mark, fcntl.LOCK_EX)
+    (folder / "new").rename(folder / _IN_USE)
+    return mark
+
+
+def _remove(folder: Path, mark: int) -> None:
     del os.environ[_FOLDER]
     shutil.rmtree(folder)
+    os.close(mark)
+
+
+def _clear_up_after_killed_runs(base: Path) -> None:
+    for mark in base.glob(f"{_PREFIX}*/{_IN_USE}"):
+        with contextlib.suppress(OSError), mark.open() as file:  # in use, another user's, or gone meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mark.parent)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +119,7 @@ def template(server: Running, name: str, fill: Callable[[Dsn], Coroutine[Any, An
     return name
 
 
-@contextmanager
+@contextlib.contextmanager
 def fresh_database(server: Running, like: str = _NOTHING) -> Iterator[Dsn]:
     """A new database like the template `like`, dropped afterwards whoever is still connected."""
     name = f"test_{os.getpid()}_{next(_numbers)}"

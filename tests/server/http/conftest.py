@@ -1,3 +1,5 @@
+"""A running HTTP floor for each test."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

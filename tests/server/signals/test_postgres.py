@@ -1,3 +1,5 @@
+"""Signals over LISTEN and NOTIFY: who hears them, and what a listener learns when some were lost."""
+
 from __future__ import annotations
 
 import asyncio

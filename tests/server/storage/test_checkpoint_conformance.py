@@ -1,3 +1,5 @@
+"""LangGraph's published suite for checkpointers, with and without a claim."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

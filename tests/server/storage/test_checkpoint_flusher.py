@@ -10,9 +10,9 @@ import pytest
 
 from heddle_core.domain.errors import LeaseLost, Unavailable
 from heddle_core.domain.run import Durability
-from heddle_server.storage.flusher import Flusher, is_transient
+from heddle_server.storage.flusher import Flusher
 from heddle_server.storage.ledger import Ledger
-from heddle_server.storage.rows import FLUSH_ROWS, Buffer
+from heddle_server.storage.rows import FLUSH_ROWS
 from tests.server.storage.test_checkpoint_runs import Notes, asker, counter
 from tests.support.checkpoint_world import (
     CheckpointWorld,
@@ -338,27 +338,6 @@ async def test_a_state_update_is_never_flushed(world: CheckpointWorld) -> None:
     assert ledger.pending_rows == 200
 
 
-@pytest.mark.parametrize(
-    ("error", "transient"),
-    [
-        (asyncpg.DeadlockDetectedError("x"), True),
-        (asyncpg.DiskFullError("x"), True),
-        (asyncpg.AdminShutdownError("x"), True),
-        (asyncpg.QueryCanceledError("x"), True),
-        (asyncpg.ConnectionDoesNotExistError("x"), True),
-        (asyncpg.InterfaceError("connection is closed"), True),
-        (ConnectionResetError(), True),
-        (TimeoutError(), True),
-        (asyncpg.DataError("x"), False),
-        (asyncpg.CharacterNotInRepertoireError("x"), False),
-        (asyncpg.UndefinedFunctionError("x"), False),
-        (asyncpg.NotNullViolationError("x"), False),
-    ],
-)
-def test_errors_of_the_rows_are_told_from_errors_of_the_database(error: BaseException, transient: bool) -> None:
-    assert is_transient(error) is transient
-
-
 async def test_a_read_survives_the_loss_of_its_connection(world: CheckpointWorld) -> None:
     thread, graph = uuid4(), counter(1).compile(world.saver)
     await graph.ainvoke({"notes": []}, config_on(thread))
@@ -395,21 +374,3 @@ async def test_two_claims_of_one_run_in_one_process_are_told_apart(world: Checkp
     assert not new.lost
     stored = await world.pool.fetch("SELECT blob FROM checkpoint_writes WHERE thread_id = $1", new.thread)
     assert [world.saver.serde.loads_typed(("msgpack", row["blob"])) for row in stored] == ["new"]
-
-
-@pytest.mark.parametrize(
-    ("steps", "due"),
-    [
-        ([0.0], 0.020),
-        ([0.0, 0.005], 0.020),
-        ([0.0, 0.015], 0.025),
-        ([0.0, 0.015, 0.024], 0.034),
-        ([0.0, 0.019, 0.028, 0.037, 0.046, 0.055], 0.060),
-    ],
-)
-def test_steps_are_due_when_they_pause_or_have_waited_long(steps: list[float], due: float) -> None:
-    buffer = Buffer()
-    for moment in steps:
-        buffer.note_step(moment)
-    assert buffer.due(0.020) == pytest.approx(due)
-    assert Buffer().due(0.020) is None

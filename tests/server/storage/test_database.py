@@ -1,3 +1,5 @@
+"""Connections: how many there are, what they have ready, and what is said when there is no database."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""The promises of the run queue, one worker at a time."""
+
 from __future__ import annotations
 
 import asyncio

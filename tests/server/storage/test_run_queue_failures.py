@@ -1,3 +1,5 @@
+"""The run queue when connections, answers or rows are lost."""
+
 from __future__ import annotations
 
 import asyncio

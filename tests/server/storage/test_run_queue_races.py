@@ -1,3 +1,5 @@
+"""The run queue in races whose order the test forces."""
+
 from __future__ import annotations
 
 import asyncio

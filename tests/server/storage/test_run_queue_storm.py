@@ -1,3 +1,5 @@
+"""The run queue with everything at once: no deadlock, and one run at a time on a thread."""
+
 from __future__ import annotations
 
 import asyncio

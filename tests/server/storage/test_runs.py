@@ -1,3 +1,5 @@
+"""Runs as rows: inserted, listed, counted, cancelled and deleted."""
+
 from __future__ import annotations
 
 import asyncio
