@@ -150,7 +150,7 @@ async def running(settings: Settings, config: ProjectConfig) -> AsyncIterator[Se
         log, clock = MemoryEventLog(), LoopClock()
         worker = Worker(
             queue=queue,
-            runner=GraphRuntime(loader, isolated=isolated),
+            runner=GraphRuntime(loader, isolated=isolated, room=flusher.room),
             log=log,
             signals=signals,
             clock=clock,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -39,14 +40,25 @@ from heddle_server.graphs.stream_events import EventStream, graph_modes
 
 log = structlog.get_logger(__name__)
 
+Room: TypeAlias = Callable[[], Awaitable[None]]
+
 
 class GraphRuntime:
-    """`GraphRunner` for LangGraph. With `isolated`, graphs run on a loop of their own."""
+    """`GraphRunner` for LangGraph. With `isolated`, graphs run on a loop of their own.
+
+    `room` is awaited after each superstep: it waits while checkpoints are made faster than the database takes them.
+    """
 
     def __init__(
-        self, loader: GraphLoader, *, facts: ServerFacts | None = None, isolated: IsolatedLoop | None = None
+        self,
+        loader: GraphLoader,
+        *,
+        facts: ServerFacts | None = None,
+        isolated: IsolatedLoop | None = None,
+        room: Room | None = None,
     ) -> None:
         self._loader = loader
+        self._room = room
         self._server = (facts or ServerFacts()).as_metadata()
         self._isolated = isolated
         # The state of runs that came to their end, for `summarize`: reading it back would decode every message of
@@ -95,14 +107,14 @@ class GraphRuntime:
 
     async def _execute(self, graph: Graph, claim: Claim, config: RunnableConfig, log: EventWriter) -> Encoded:
         stream = EventStream(claim.kwargs.stream_modes, log)
-        ended = await _drive(graph, claim, config, stream)
+        ended = await _drive(graph, claim, config, stream, self._room)
         if ended and not claim.run.ephemeral and is_whole_state(graph, claim, stream.values):
             stream.text = stream.text or encode(stream.values)
             self._ended[claim.ledger] = stream.text
         return answer(graph, stream.values, stream.text)
 
 
-async def _drive(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> bool:
+async def _drive(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream, room: Room | None) -> bool:
     """Run the graph to its end; False when the thread was changed in another way than by its steps."""
     if ends_the_thread(claim):
         await _end_thread(graph, claim, config, stream)
@@ -111,22 +123,28 @@ async def _drive(graph: Graph, claim: Claim, config: RunnableConfig, stream: Eve
         if StreamMode.EVENTS in claim.kwargs.stream_modes:
             await _stream_records(graph, claim, config, stream)
         else:
-            await _stream_chunks(graph, claim, config, stream)
+            await _stream_chunks(graph, claim, config, stream, room)
     except ParentCommand as command:
         stream.parent_command(command.args[0])
         return False
     return True
 
 
-async def _stream_chunks(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:
+async def _stream_chunks(
+    graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream, room: Room | None
+) -> None:
     chunks: Any = graph.astream(run_input(claim), config, **_options(graph, claim))
     async with aclosing(chunks):
         if claim.kwargs.subgraphs:
             async for namespace, mode, payload in chunks:
                 stream.chunk(namespace, mode, payload)
+                if room is not None and mode == "values":
+                    await room()
         else:
             async for mode, payload in chunks:
                 stream.chunk((), mode, payload)
+                if room is not None and mode == "values":
+                    await room()
 
 
 async def _stream_records(graph: Graph, claim: Claim, config: RunnableConfig, stream: EventStream) -> None:

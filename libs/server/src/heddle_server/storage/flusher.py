@@ -182,9 +182,12 @@ class Flusher:
             self._timer = self.loop.call_later(left, self._look)
 
     async def room(self) -> None:
-        """Wait while too much is unwritten. Returns at once in ordinary times."""
+        """Wait while too much is unwritten. Returns at once in ordinary times. From any loop."""
         if not self._roomy.is_set():
-            await self._roomy.wait()
+            await self.at_home(self._until_roomy())
+
+    async def _until_roomy(self) -> None:
+        await self._roomy.wait()
 
     async def flush_now(self, ledger: Ledger) -> None:
         """Return when everything that could be written of this ledger is committed, together with what others have.
