@@ -47,7 +47,7 @@ def thread_state(snapshot: StateSnapshot) -> JsonObject:
 
 def _metadata(snapshot: StateSnapshot, here: JsonObject | None) -> JsonObject:
     """What is stored, and whose it is. Stored it is not: a copied checkpoint would name the thread it came from."""
-    shown: JsonObject = visible(snapshot.metadata)
+    shown = {} if snapshot.metadata is None else dict(visible(snapshot.metadata))
     return shown if here is None else {**shown, "thread_id": here["thread_id"]}
 
 
