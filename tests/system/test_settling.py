@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ async def test_a_stubborn_node_and_a_second_cancel_change_nothing(
     client: LangGraphClient, tmp_path: Path, action: Any
 ) -> None:
     thread = await new_thread(client)
-    await client.runs.wait(thread, "line", input={})
+    await client.runs.wait(thread, "stubborn", input={})
     before = await look(client, thread)
     run, _ = await hold(client, thread, "stubborn", tmp_path / "never", "stubborn", input={})
     await client.runs.cancel(thread, run, action=action)
@@ -95,8 +95,10 @@ async def test_a_stubborn_node_and_a_second_cancel_change_nothing(
         row, state, history = await look(client, thread)
         assert (row["status"], row["values"], state, history) == ("idle", before[0]["values"], *before[1:])
     else:
-        assert runs[run] == "interrupted"
+        # A graph that came to its end all the same has succeeded, and its state is whole.
         state = await client.threads.get_state(thread)
+        assert runs[run] == ("interrupted" if state["next"] else "success")
+        assert state["next"] or state["values"]["log"] == ["stubborn", "last"] * 2
         assert (await client.threads.get(thread))["status"] == ("interrupted" if state["next"] else "idle")
     assert (await client.runs.wait(thread, "line", input={}))["log"][-2:] == ["one", "two"]
 
@@ -143,7 +145,7 @@ TAKEN_BACK = [
     pytest.param(asked_inside, "nested", "third", {"command": {"resume": "deep"}}, id="a resume inside a subgraph"),
     pytest.param(first, "nested", "ask", {"input": {}}, id="a run with a subgraph"),
     pytest.param(forked, "straight", "third", {"input": {"log": ["more"]}}, id="a run on a fork"),
-    pytest.param(asked, "straight", "second", {"command": {"goto": "second", "update": {"log": [1]}}}, id="a jump"),
+    pytest.param(asked, "asking", "second", {"command": {"goto": "second", "update": {"log": [1]}}}, id="a jump"),
 ]
 
 
@@ -293,8 +295,7 @@ async def test_whatever_several_clients_do_to_a_thread_it_settles_and_says_the_t
 
 
 async def test_two_hundred_streams_at_once_all_end_right(database: Dsn, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        server, client = stack.enter_context(alone(database, tmp_path, N_JOBS_PER_WORKER="100"))
+    with alone(database, tmp_path, N_JOBS_PER_WORKER="100") as (server, client):
 
         async def one(number: int) -> None:
             seen = [
@@ -306,7 +307,7 @@ async def test_two_hundred_streams_at_once_all_end_right(database: Dsn, tmp_path
                     stream_mode=["values", "updates"],
                 )
             ]
-            assert [part.event for part in seen][0] == "metadata"
+            assert seen[0].event == "metadata"
             assert seen[-1].data == {"log": [number, "one", "two"]}
             assert [part.data for part in seen if part.event == "updates"] == [
                 {"one": {"log": ["one"]}},
@@ -318,8 +319,6 @@ async def test_two_hundred_streams_at_once_all_end_right(database: Dsn, tmp_path
         for word in ("Traceback", "[error", '"level":"error"', "loop_blocked"):
             assert word not in server.output()
         assert await client.threads.count(status="busy") == 0
-        metrics = (await client.http.client.get("/metrics")).text
-        assert "heddle" in metrics or "lg_api_" in metrics
 
 
 async def test_a_run_that_waits_for_its_turn_can_be_cancelled_from_anywhere(
