@@ -166,8 +166,7 @@ def test_the_synchronous_client_reads_the_same(server: Server) -> None:
         assert client.assistants.search(metadata=made["metadata"]) == [made]
         assert client.assistants.get_graph("line")["nodes"][1]["id"] == "one"
         client.assistants.delete(made["assistant_id"])
-        with pytest.raises(APIStatusError):
-            client.assistants.get(made["assistant_id"])
+        assert client.assistants.search(metadata=made["metadata"]) == []
 
 
 async def test_an_id_that_is_no_uuid_is_refused_by_what_it_must_be(server: Server) -> None:

@@ -250,3 +250,19 @@ async def test_a_deep_interface_sets_files_breakpoints_and_pages_by_status(http:
     renamed = await http.patch(f"/threads/{chat.thread}", json={"metadata": {"title": "mine"}})
     assert renamed.json()["metadata"]["title"] == "mine"
     assert (await http.delete(f"/threads/{chat.thread}")).status_code == 204
+
+
+async def test_a_question_is_kept_though_its_sibling_ends_later(http: httpx.AsyncClient) -> None:
+    """A jump past a question asks it again beside the node that was jumped to."""
+    chat = await Chat.start(http, "asking")
+    await chat.run(input={})
+    path = f"/threads/{chat.thread}/runs/wait"
+    body = {"assistant_id": "asking", "command": {"update": {"log": ["told"]}, "goto": "second"}}
+    values = (await http.post(path, json=body)).json()
+    assert [each["value"] for each in values["__interrupt__"]] == [{"question": "ask"}]
+    row = await chat.row()
+    assert row["status"] == "interrupted"
+    ((waiting,),) = row["interrupts"].values()
+    assert waiting == {key: values["__interrupt__"][0][key] for key in waiting}
+    state = (await http.get(f"/threads/{chat.thread}/state")).json()
+    assert (state["values"], state["next"]) == (row["values"], ["ask"])

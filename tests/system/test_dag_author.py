@@ -122,7 +122,7 @@ async def test_a_conversation_lists_shows_helps_and_corrects(client: LangGraphCl
 
 @pytest.mark.parametrize("threaded", [True, False])
 async def test_a_spec_is_taken_without_prose(client: LangGraphClient, project: UUID, threaded: bool) -> None:
-    thread = (await client.threads.create())["thread_id"] if threaded else None
+    thread: Any = (await client.threads.create())["thread_id"] if threaded else None
     made: Any = await client.runs.wait(thread, "dag_author", input={"spec": SPEC}, config=of(project))
     assert (made["dag_id"], made["planner"], made["problems"]) == ("nightly", "given", [])
     assert made["dag_id"] in answer(await say(client, project, "/agent list", thread))

@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 from langchain_core.messages import BaseMessage
-from langgraph.types import Command
+from langgraph.types import Command, Interrupt
 
 from heddle_core.domain.events import Event, StreamMode
 from heddle_core.domain.json import Encoded, JsonObject
 from heddle_core.ports.event_log import EventWriter
+from heddle_server.graphs.answers import INTERRUPT
 from heddle_server.graphs.encoding import encode
 from heddle_server.graphs.message_parts import MessageParts
 
@@ -53,7 +54,8 @@ class EventStream:
         self._parts = MessageParts() if StreamMode.MESSAGES in self._asked else None
         self._metadata: tuple[Any, orjson.Fragment] = (None, orjson.Fragment(b"{}"))
         self.values: Any = None
-        """The newest values of the root graph, with `__interrupt__` when it paused for an answer."""
+        """The newest values of the root graph, with `__interrupt__` for all it asked when it paused for an answer."""
+        self._asks: dict[str, Interrupt] = {}
         self.text: Encoded | None = None
         """Those values as JSON, if they were encoded."""
         self._write: dict[str, Callable[[str, Any], None]] = {
@@ -101,7 +103,16 @@ class EventStream:
             text = encode(payload)
             self._log.append([Event("values" + suffix, text, StreamMode.VALUES)])
         if not suffix:
-            self.values, self.text = payload, text
+            self.values, self.text = self._with_questions(payload, text)
+
+    def _with_questions(self, values: Any, text: Encoded | None) -> tuple[Any, Encoded | None]:
+        """A node that ends after its sibling has asked makes new values, in which LangGraph leaves the question out."""
+        if isinstance(values, dict):
+            found = values.get(INTERRUPT, ())
+            self._asks |= {interrupt.id: interrupt for interrupt in found}
+            if len(found) < len(self._asks):
+                return {**values, INTERRUPT: tuple(self._asks.values())}, None
+        return values, text
 
     def _messages(self, suffix: str, payload: tuple[BaseMessage, dict[str, Any]]) -> None:
         message, metadata = payload
