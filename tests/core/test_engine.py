@@ -137,6 +137,9 @@ class World:
             slots=slots,
         )
 
+    def start(self, claim: Claim) -> None:
+        self.worker.start(claim, since=asyncio.get_running_loop().time())
+
     async def outcome(self, claim: Claim) -> Outcome:
         async with asyncio.timeout(5):
             while claim.run_id not in self.queue.outcomes:
@@ -166,7 +169,7 @@ async def test_a_run_says_metadata_then_its_events_then_its_result(world: World)
         said = asyncio.create_task(world.everything_said(claim))
         await asyncio.sleep(0)
         assert world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         items = await said
     names = [item.event.name for item in items if isinstance(item, StoredEvent)]
     assert names == ["metadata", "custom"]
@@ -182,7 +185,7 @@ async def test_a_graph_error_becomes_an_outcome_and_one_terminal_event(world: Wo
         said = asyncio.create_task(world.everything_said(claim))
         await asyncio.sleep(0)
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         items = await said
     names = [item.event.name for item in items if isinstance(item, StoredEvent)]
     assert names == ["metadata", "error"]
@@ -202,7 +205,7 @@ async def test_a_cancelled_run_ends_as_it_was_asked_to(
     claim = a_claim()
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         said = asyncio.create_task(world.everything_said(claim))
         await world.graph.started.wait()
         assert world.worker.cancel(claim.run_id, action)
@@ -216,7 +219,7 @@ async def test_a_cancel_that_no_signal_brought_arrives_by_heartbeat(world: World
     world.queue.cancels[claim.run_id] = CancelAction.INTERRUPT
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         assert (await world.outcome(claim)).kind is OutcomeKind.INTERRUPTED
 
 
@@ -225,7 +228,7 @@ async def test_the_graph_is_cancelled_once_however_often_it_is_asked(world: Worl
     world.graph.stubborn = True
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         await world.graph.started.wait()
         for _ in range(5):
             world.worker.cancel(claim.run_id, CancelAction.INTERRUPT)
@@ -241,7 +244,7 @@ async def test_a_graph_that_will_not_end_is_left_behind() -> None:
     world.graph.stubborn = True
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         await world.graph.started.wait()
         world.worker.cancel(claim.run_id, CancelAction.INTERRUPT)
         assert (await world.outcome(claim)).kind is OutcomeKind.INTERRUPTED
@@ -253,7 +256,7 @@ async def test_a_run_that_lost_its_lease_writes_nothing_and_sends_readers_to_the
     world.queue.lost.add(claim.run_id)
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         items = await world.everything_said(claim)
     assert items[-1] == End(None)
     assert claim.run_id not in world.queue.outcomes
@@ -266,7 +269,7 @@ async def test_an_infrastructure_failure_gives_the_run_back_until_attempts_are_u
     async with world.worker.running():
         for claim in (first, last):
             world.worker.reserve()
-            world.worker.start(claim)
+            world.start(claim)
         assert (await world.outcome(first)).kind is OutcomeKind.RELEASED
         assert (await world.outcome(last)).kind is OutcomeKind.ERROR
 
@@ -277,7 +280,7 @@ async def test_an_outcome_is_written_again_until_the_database_takes_it(world: Wo
     world.queue.failures_to_finish = 2
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         assert (await world.outcome(claim)).kind is OutcomeKind.SUCCESS
 
 
@@ -286,7 +289,7 @@ async def test_a_run_over_its_time_ends_as_timeout() -> None:
     claim = a_claim()
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         outcome = await world.outcome(claim)
     assert outcome.kind is OutcomeKind.TIMEOUT
 
@@ -295,7 +298,7 @@ async def test_a_draining_worker_takes_nothing_new_and_gives_back_what_is_not_do
     claim = a_claim()
     async with world.worker.running():
         world.worker.reserve()
-        world.worker.start(claim)
+        world.start(claim)
         await world.graph.started.wait()
         world.worker.begin_drain()
         assert not world.worker.reserve()
@@ -312,7 +315,7 @@ async def test_a_run_that_is_opened_when_the_grace_is_over_is_given_back_too(wor
                 world.worker.release()
                 await asyncio.sleep(0)
             await asyncio.sleep(0.05)
-        world.worker.start(late)
+        world.start(late)
         await asyncio.wait_for(drained, 5)
     assert world.queue.outcomes[late.run_id].kind is OutcomeKind.RELEASED
 
@@ -340,7 +343,7 @@ async def test_finishing_runs_do_not_ask_the_queue_when_nothing_waits(world: Wor
         for _ in range(50):
             claim = a_claim()
             assert world.worker.reserve()
-            world.worker.start(claim)
+            world.start(claim)
             await world.outcome(claim)
         periods = (asyncio.get_running_loop().time() - started) / LIMITS.poll.total_seconds()
     assert world.queue.asked - before <= periods + 1

@@ -233,7 +233,7 @@ class Local:
     def has(self, run_id: RunId) -> bool:
         return run_id in self.here
 
-    def start(self, claim: Claim) -> None:
+    def start(self, claim: Claim, *, since: float) -> None:
         writer = self.world.log.begin(claim.run_id, 1, retain=claim.kwargs.resumable)
         self.here.add(claim.run_id)
         run = Playing(claim, writer, self.world)

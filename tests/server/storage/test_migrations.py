@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -324,3 +326,19 @@ async def test_postgres_15_runs_the_same_migrations_and_functions(postgres15: Ru
             assert await world.queue.reap(max_attempts=1) == [three.run_id]
             await migrate.downgrade(world.address, "base")
             await migrate.upgrade(world.address)
+
+
+def test_changed_database_functions_come_with_a_migration() -> None:
+    sources = files("heddle_server.storage").joinpath("functions")
+    digest = hashlib.sha256()
+    for name in sorted(entry.name for entry in sources.iterdir() if entry.name.endswith(".sql")):
+        digest.update(sources.joinpath(name).read_bytes())
+    stated = [
+        found.group(1)
+        for version in sorted((Path(__file__).parents[3] / "alembic" / "versions").glob("heddle_*.py"))
+        if (found := re.search(r'^FUNCTIONS = "(\w+)"', version.read_text(), re.MULTILINE))
+    ]
+    assert stated[-1] == digest.hexdigest(), (
+        "the functions changed: add a revision that calls functions.install and states FUNCTIONS "
+        f"= {digest.hexdigest()!r} (before the first release: correct it in heddle_0001)"
+    )

@@ -51,7 +51,7 @@ class LeaseKeeper:
             pause = period if await self._beat() else retry
 
     async def _beat(self) -> bool:
-        runs = [run for run in self._live() if not run.settled]
+        runs = list(self._live())  # those whose outcome is being written too: that may take several tries
         if not runs:
             return True
         before = self._clock.monotonic()

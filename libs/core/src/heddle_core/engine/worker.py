@@ -97,11 +97,11 @@ class Worker:
         if self._backlog:
             self._wake.set()
 
-    def start(self, claim: Claim) -> None:
+    def start(self, claim: Claim, *, since: float) -> None:
         if self._tasks is None:
             raise RuntimeError("the worker is not running")
         writer = self._events.begin(claim.run_id, claim.attempt, retain=claim.run.resumable)
-        live = LiveRun(claim=claim, log=writer, lease_until=self._lease.first_deadline(self._clock.monotonic()))
+        live = LiveRun(claim=claim, log=writer, lease_until=self._lease.first_deadline(since))
         self._live[claim.run_id] = live
         # Said before anybody can join, so that a reader either has it in the log or knows that it came too late.
         writer.append([Event("metadata", encode({"run_id": str(claim.run_id), "attempt": claim.attempt}))])
@@ -232,8 +232,7 @@ class Worker:
             self._backlog = len(claims) == reserved
             self._give_back(reserved - len(claims))
         for claim in claims:
-            self.start(claim)
-            self._live[claim.run_id].lease_until = self._lease.first_deadline(before)
+            self.start(claim, since=before)
         if self._backlog:
             return 0.0
         if claimed.next_due is not None:

@@ -18,8 +18,11 @@ class LocalRuns(Protocol):
         """Give a reserved slot back: the run was not opened."""
         ...
 
-    def start(self, claim: Claim) -> None:
-        """Execute a run that was opened under a reserved slot. Its log is open when this returns."""
+    def start(self, claim: Claim, *, since: float) -> None:
+        """Execute a run that was opened under a reserved slot. Its log is open when this returns.
+
+        `since`: the clock before the statement that took the claim; its lease is counted from there.
+        """
         ...
 
     def wake(self) -> None:

@@ -114,13 +114,14 @@ async def _try_start(ports: Ports, new: NewRun) -> Run | None:
     reason = NotOpened.BUSY
     if new.delay_seconds <= 0 and ports.local.reserve():
         opened: Claim | NotOpened | None = None
+        before = ports.clock.monotonic()
         try:
             opened = await ports.queue.open(new, lease=ports.limits.lease)
         finally:
             if not isinstance(opened, Claim):
                 ports.local.release()
         if isinstance(opened, Claim):
-            ports.local.start(opened)
+            ports.local.start(opened, since=before)
             return opened.run
         reason = opened
     match reason:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 from heddle_core.domain.errors import BadRequest, Conflict, NotFound, Unavailable
@@ -21,12 +22,24 @@ _NEEDED = frozenset({"metadata", "config"})
 """What of a thread's row says how to read its state; the state itself is in the checkpoints."""
 
 
+@asynccontextmanager
+async def _patience(ports: Ports) -> AsyncIterator[None]:
+    """A graph's factory is asked for every read; one that hangs must not keep the caller for ever."""
+    limit = ports.limits.state_update.total_seconds()
+    try:
+        async with asyncio.timeout(limit):
+            yield
+    except TimeoutError:
+        raise Unavailable(f"The graph did not give its state within {limit:g} seconds.") from None
+
+
 async def read(ports: Ports, thread_id: ThreadId, checkpoint: JsonObject | None, *, subgraphs: bool) -> Encoded:
     """A ThreadState; the latest when no checkpoint is named. Empty, not an error, for an unknown checkpoint."""
     thread = await _get(ports, thread_id)
     if _graph_id(thread) is None:
         return _empty_state(thread_id, checkpoint)
-    return await ports.states.get(_graph(ports, thread), checkpoint, subgraphs=subgraphs)
+    async with _patience(ports):
+        return await ports.states.get(_graph(ports, thread), checkpoint, subgraphs=subgraphs)
 
 
 async def history(
@@ -43,7 +56,8 @@ async def history(
     if _graph_id(thread) is None:
         return NO_STATES
     graph = _graph(ports, thread)
-    return await ports.states.history(graph, limit=limit, before=before, metadata=metadata, checkpoint=checkpoint)
+    async with _patience(ports):
+        return await ports.states.history(graph, limit=limit, before=before, metadata=metadata, checkpoint=checkpoint)
 
 
 async def update(

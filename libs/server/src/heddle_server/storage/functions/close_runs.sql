@@ -5,7 +5,7 @@
 --   p_resting: the thread's status once it is idle; NULL: what its last known checkpoint says.
 -- A run that was asked to stop and is given back instead ends by that request: nobody is to start it again. A rollback
 -- that was asked for before this is honoured however the run ended, as it was promised; `kind` says what was written.
--- The hidden thread of a run that is watched from elsewhere stays until reap_runs removes it: its end is read from there.
+-- The hidden thread of a run that is watched from elsewhere stays until reap_runs removes it: its end is read there.
 -- A run id may come only once: rows are known by their run, so two claims of one run must not share a call.
 -- Lock order: threads by id, runs by id, checkpoint tables.
 CREATE OR REPLACE FUNCTION heddle.close_runs(

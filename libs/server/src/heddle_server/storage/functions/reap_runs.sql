@@ -1,6 +1,7 @@
 -- Take runs from owners whose lease has ended. A run that was asked to stop ends by that request; one that had its
 -- p_max_attempts attempts ends as an error and frees its thread; any other is pending again. Hidden threads whose run
--- is over are removed, those that somebody watched five minutes later. Returns the runs taken. What somebody holds at this moment is left for the next sweep.
+-- is over are removed, those that somebody watched five minutes later. Returns the runs taken. What somebody holds at
+-- this moment is left for the next sweep.
 -- A run that ends here leaves the thread's values as they were, since only its graph could read the newer checkpoints;
 -- that there is more to do is seen from whether the newest root checkpoint is the run's own.
 CREATE OR REPLACE FUNCTION heddle.reap_runs(p_max_attempts integer, p_limit integer)
