@@ -151,7 +151,7 @@ async def test_schemas_and_subgraphs_are_told_by_graph_name(client: LangGraphCli
     chat = await client.assistants.get_schemas("chat")
     assert "AIMessage" in chat["input_schema"]["$defs"]
 
-    subgraphs = await client.assistants.get_subgraphs("parent")
+    subgraphs: Any = await client.assistants.get_subgraphs("parent")
     assert list(subgraphs) == ["sub"]
     assert "graph_id" not in subgraphs["sub"]
     assert set(subgraphs["sub"]["state_schema"]["properties"]) == {"log", "value"}

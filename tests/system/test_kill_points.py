@@ -122,7 +122,7 @@ async def prepare(client: LangGraphClient, ways: list[Way]) -> list[Ride]:
 
 
 async def depart(client: LangGraphClient, ride: Ride, gate: Path | None, node: str = "", **more: Any) -> None:
-    config = {"configurable": {f"gate_{node}": f"{gate}-{ride.thread}"}} if gate else None
+    config: Any = {"configurable": {f"gate_{node}": f"{gate}-{ride.thread}"}} if gate else None
     body = await body_of(client, ride.thread, ride.way)
     run = await client.runs.create(ride.thread, ride.way.graph, config=config, **body, **more)
     ride.run = run["run_id"]

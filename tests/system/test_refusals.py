@@ -82,17 +82,19 @@ def test_an_address_that_others_reach(small: Path, database: Dsn) -> None:
 
 
 def test_a_database_that_is_newer_than_the_code(small: Path, database: Dsn) -> None:
+    newer = "heddle_9999"
     with psycopg.connect(database.libpq_url(), autocommit=True) as conn:
         row = conn.execute(
             "SELECT table_schema FROM information_schema.tables WHERE table_name = 'alembic_version'"
         ).fetchone()
         assert row is not None
-        conn.execute(f"UPDATE {row[0]}.alembic_version SET version_num = '9999_from_the_future'".encode())
-    said = refusal(small, "--port", str(free_port()), DATABASE_URL=database.libpq_url())
-    assert "newer" in said
+        conn.execute(f"UPDATE {row[0]}.alembic_version SET version_num = '{newer}'".encode())
+    assert "install the newer Heddle again" in refusal(
+        small, "--port", str(free_port()), DATABASE_URL=database.libpq_url()
+    )
     with psycopg.connect(database.libpq_url()) as conn:
         kept = conn.execute(f"SELECT version_num FROM {row[0]}.alembic_version".encode()).fetchall()
-    assert kept == [("9999_from_the_future",)]
+    assert kept == [(newer,)]
 
 
 async def test_several_processes_starting_at_once_migrate_an_empty_database_once(

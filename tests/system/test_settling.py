@@ -237,13 +237,13 @@ async def _anything(client: LangGraphClient, thread: str, dice: random.Random) -
     )
     match dice.choice(["run", "run", "run", "wait", "resume", "cancel", "cancel", "delete", "stream", "update"]):
         case "run":
-            later = dice.choice([None, None, 0.05])
+            later: Any = dice.choice([None, None, 0.05])
             await client.runs.create(
                 thread,
                 graph,
                 input=given,
                 multitask_strategy=strategy,
-                after_seconds=later,  # type: ignore[arg-type]
+                after_seconds=later,
             )
         case "wait":
             await client.runs.wait(thread, graph, input=given, multitask_strategy=strategy, raise_error=False)
@@ -298,10 +298,11 @@ async def test_two_hundred_streams_at_once_all_end_right(database: Dsn, tmp_path
     with alone(database, tmp_path, N_JOBS_PER_WORKER="100") as (server, client):
 
         async def one(number: int) -> None:
+            thread: Any = None if number % 2 else await new_thread(client)
             seen = [
                 part
                 async for part in client.runs.stream(
-                    None if number % 2 else await new_thread(client),
+                    thread,
                     "line",
                     input={"log": [number]},
                     stream_mode=["values", "updates"],

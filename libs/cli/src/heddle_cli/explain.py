@@ -22,8 +22,9 @@ def explain(error: BaseException, database: Dsn | None) -> StartError:
     for cause in _causes(error):
         if (known := explain_database(cause, database)) is not None:
             return known
+    told = next((cause for cause in _causes(error) if str(cause)), error)  # the outermost may only wrap the others
     return StartError(
-        f"the server could not start: {type(error).__name__}: {error}".rstrip(": "),
+        f"the server could not start: {type(told).__name__}: {told}".rstrip(": "),
         fix="LOG_LEVEL=DEBUG shows where this comes from",
     )
 
