@@ -14,7 +14,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from graphs.dag_author import roundtrip
 from heddle_cli.postgres import Running
-from tests.support.postgres_server import copy_of, drop
+from tests.support.postgres_server import fresh_database
 from tests.system.dag_world import DEMO, LOCAL, DagWorld, answer, dag_world, words
 
 STEPS = ["planning", "validating", "rendering", "checking", "committing", "done"]
@@ -31,10 +31,11 @@ SPEC = {
 @pytest.fixture(scope="module")
 def world(postgres: Running, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagWorld]:
     """One server for the tests of this module; each test has a project of its own."""
-    address = copy_of(postgres, migrated_template)
-    with dag_world(address, tmp_path_factory.mktemp("dags")) as running:
+    with (
+        fresh_database(postgres, migrated_template) as address,
+        dag_world(address, tmp_path_factory.mktemp("dags")) as running,
+    ):
         yield running
-    drop(postgres, address)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ async def test_a_mistake_in_a_batch_starts_none_of_it(client: LangGraphClient) -
     thread = await new_thread(client)
     with pytest.raises(APIStatusError):
         await client.runs.create_batch(
-            [{"assistant_id": "remember", "input": {"value": thread}}, {"assistant_id": "nobody", "input": {}}]  # type: ignore[list-item]
+            [{"assistant_id": "remember", "input": {"value": thread}}, {"assistant_id": "nobody", "input": {}}]
         )
     assert (await client.http.get("/metrics?format=json"))["queue"]["n_pending"] == before
     item = await client.store.get_item(["notes"], "last")
