@@ -45,6 +45,7 @@ async def test_an_async_node_that_blocks_the_loop_is_named_in_the_log(database: 
             return "loop_blocked" in server.output() and "_block" in server.output()
 
         await until(is_named)
+        assert "Logging error" not in server.output()
 
 
 async def test_on_a_loop_of_its_own_a_blocking_graph_leaves_the_api_alone(database: Dsn, tmp_path: Path) -> None:

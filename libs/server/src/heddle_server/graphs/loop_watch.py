@@ -71,7 +71,7 @@ def _look(thread_id: int) -> dict[str, object]:
     frame = sys._current_frames().get(thread_id)
     if frame is None:
         return found
-    found["stack"] = traceback.format_stack(frame)[-_SHOWN_FRAMES:]
+    found["stack"] = "".join(traceback.format_stack(frame)[-_SHOWN_FRAMES:])  # one text: the console wants it so
     found["at"] = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
     outer: FrameType | None = frame
     while outer is not None:
