@@ -205,3 +205,11 @@ def test_the_parent_loads_no_web_or_graph_library() -> None:
         "asyncio",
     }
     assert heavy & {name.split(".")[0] for name in seen.stdout.split()} == set()
+
+
+def test_a_thread_of_a_graph_does_not_keep_the_server_process(tmp_path: Path) -> None:
+    graph = 'import threading, time\nthreading.Thread(target=time.sleep, args=(30,)).start()\ngraph = "first"\n'
+    with around_small_app("dev", project(tmp_path / "p", graph)) as (program, _):
+        program.hears("Try it")
+        program.signal(signal.SIGTERM)
+        assert program.ends(6) == 0

@@ -77,6 +77,32 @@ def test_a_second_signal_stops_at_once_and_the_database_too(tmp_path: Path) -> N
         time.sleep(0.02)
 
 
+BUSY = """
+import threading, time
+threading.Thread(target=time.sleep, args=(30,)).start()
+graph = "first"
+"""
+
+
+def test_a_thread_of_a_graph_does_not_keep_the_process(tmp_path: Path) -> None:
+    folder, mark = project(tmp_path / "p", BUSY), tmp_path / "mark"
+    with around_small_app("serve", folder, {"SMALL_APP_MARK": str(mark)}) as (program, _):
+        program.hears("server_ready")
+        program.signal(signal.SIGTERM)
+        assert program.ends(5) == 0
+        assert "threads_left_behind" in program.output
+    assert mark.exists()
+    assert database_processes(folder) == []
+
+
+def test_a_thread_of_a_graph_does_not_keep_a_process_that_cannot_start(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p", BUSY + "raise ValueError\n")
+    with around_small_app("serve", folder) as (program, _):
+        assert program.ends() == 1
+        assert "does not import" in program.output
+    assert database_processes(folder) == []
+
+
 def test_a_killed_keeper_of_the_database_is_replaced(tmp_path: Path) -> None:
     folder = project(tmp_path / "p")
     with around_small_app("serve", folder) as (program, url):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -220,6 +221,23 @@ async def test_a_stopping_process_lets_runs_finish_and_gives_back_the_rest(fleet
     assert (await second.runs.get(threads[0], quick["run_id"]))["status"] == "success"
     gate.touch()
     assert (await second.runs.join(threads[1], slow["run_id"]))["done"] == [2, 1]
+
+
+@pytest.mark.parametrize("isolated", ["true", "false"])
+async def test_a_synchronous_node_that_still_sleeps_does_not_hold_up_the_stop(fleet: Fleet, isolated: str) -> None:
+    now = {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "0", "BG_JOB_ISOLATED_LOOPS": isolated}
+    first = fleet.start(**now)
+    client = client_of(first)
+    thread = (await client.threads.create())["thread_id"]
+    run = await client.runs.create(thread, "sleepy", input={"value": 15})
+    await client.runs.wait(None, "fail", input={})  # it came later and has a synchronous node, too: the other sleeps
+    began = time.monotonic()
+    assert await asyncio.to_thread(first.stop) == 0
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in first.output()
+
+    second = client_of(fleet.start(**now))
+    await until_status(second, thread, run["run_id"], "running")
 
 
 async def test_two_creates_of_one_thread_over_two_processes_agree(fleet: Fleet) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heddle_cli import collector
+from heddle_cli import collector, leaving
 from heddle_server.config import ProjectConfig, StartError
 
 _log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
         _serve(job)
     except StartError as error:
         _tell(job, {"error": error.message, "fix": error.fix})
-        return 1
-    return 0
+        return leaving.leave(1)
+    return leaving.leave(0)
 
 
 def _serve(job: Job) -> None:

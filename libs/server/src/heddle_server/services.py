@@ -20,7 +20,7 @@ from heddle_core.usecases.context import Limits, Ports
 from heddle_server.config import ConfigError, ProjectConfig
 from heddle_server.dsn import Dsn
 from heddle_server.graphs.catalog import Catalog
-from heddle_server.graphs.guests import prepare_loop
+from heddle_server.graphs.guests import leave_loop, prepare_loop
 from heddle_server.graphs.isolated_loop import IsolatedLoop
 from heddle_server.graphs.loader import GraphLoader
 from heddle_server.graphs.loop_watch import LoopWatch
@@ -129,8 +129,8 @@ async def running(settings: Settings, config: ProjectConfig) -> AsyncIterator[Se
             Flusher(database.pool, on_lost=lambda run_id: workers[0].lose(run_id) if workers else None)
         )
         store = await stack.enter_async_context(GraphStore(database.pool))
-        executor = prepare_loop(asyncio.get_running_loop(), slots=settings.jobs_per_worker)
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        loop = asyncio.get_running_loop()
+        stack.callback(leave_loop, loop, prepare_loop(loop, slots=settings.jobs_per_worker))
         await stack.enter_async_context(LoopWatch())
         isolated = None
         if settings.isolated_loops:

@@ -14,7 +14,7 @@ import os
 import threading
 from pathlib import Path
 
-from heddle_cli import collector, network
+from heddle_cli import collector, leaving, network
 from heddle_cli.explain import explain
 from heddle_cli.postgres import Running
 from heddle_cli.project import (
@@ -77,6 +77,7 @@ def serve(
     address = network.url(host, network.port_of(listener))
     running = start_database(project)
     done = threading.Event()
+    code = 1
     try:
         own_environment(variables(project, running))
         environment.export(project.config)
@@ -90,6 +91,7 @@ def serve(
             grace=settings.shutdown_grace_seconds,
             on_ready=lambda: _log.info("server_ready", extra={"url": address, "pid": os.getpid()}),
         )
+        code = 0
     except Exception as error:
         _log.debug("server_start_failed", exc_info=True)
         raise explain(error, settings.database) from error
@@ -98,7 +100,8 @@ def serve(
         listener.close()
         if running is not None:
             running.stop()
-    return 0
+        leaving.leave(code)
+    return code
 
 
 def _keep_up(running: Running, done: threading.Event) -> None:

@@ -64,7 +64,7 @@ def outside_any_graph() -> Iterator[None]:
 def prepare_loop(loop: asyncio.AbstractEventLoop, *, slots: int) -> ThreadPoolExecutor:
     """Make a loop fit for guests: threads for the synchronous nodes of `slots` runs, and contained tasks.
 
-    The executor is the loop's default one; shut it down with the loop.
+    The executor is the loop's default one; give both to `leave_loop` when the guests are gone.
     """
     executor = ThreadPoolExecutor(max_workers=slots + _SPARE_THREADS, thread_name_prefix="heddle-node")
     loop.set_default_executor(executor)
@@ -78,6 +78,15 @@ def prepare_loop(loop: asyncio.AbstractEventLoop, *, slots: int) -> ThreadPoolEx
 
     loop.set_task_factory(contained)
     return executor
+
+
+def leave_loop(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
+    """Take the guests' threads from a loop. One that still works is left to itself: its run has been given back.
+
+    The loop gets a fresh executor, because it waits for the threads of its default one when it closes.
+    """
+    loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="heddle"))
+    executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _plain_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
