@@ -39,22 +39,8 @@ _BEFORE_TIME = {
 }  # fmt: skip
 _TIME = Token(text="time", kind=Kind.WORD)
 # Cities of the tables that are words, too: a city only with a capital letter.
-_ALSO_WORDS = frozenset(
-    [
-        "center",
-        "central",
-        "easter",
-        "eastern",
-        "general",
-        "jersey",
-        "midway",
-        "mountain",
-        "north",
-        "south",
-        "wake",
-        "west",
-    ]
-)
+_ALSO_WORDS_TEXT = "center central easter eastern general jersey midway mountain north south wake west"
+_ALSO_WORDS = frozenset(_ALSO_WORDS_TEXT.split())
 _TIME_WORDS = ("time", "timezone", "tz", "time-zone")
 
 
