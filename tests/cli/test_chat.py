@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -59,6 +60,18 @@ def test_custom_events_are_shown_as_they_come(server: Server, tmp_path: Path) ->
     done = chat(server, "--assistant", "custom", "hello", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "  - " in done.stdout
+
+
+def test_a_graph_without_messages_answers_with_its_final_values(server: Server, tmp_path: Path) -> None:
+    done = chat(server, "--assistant", "line", "hello", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"log": ["one", "two"]}
+    assert done.stdout.startswith('{\n  "log"')
+
+
+def test_the_final_values_come_after_the_last_question(server: Server, tmp_path: Path) -> None:
+    done = chat(server, "--assistant", "ask", cwd=tmp_path, said="hello\none\ntwo\n/quit\n")
+    assert json.loads(done.stdout[done.stdout.rindex("{") :])["log"] == ["before", "one", "two", "after"]
 
 
 def test_a_conversation_goes_on_until_quit(server: Server, tmp_path: Path) -> None:

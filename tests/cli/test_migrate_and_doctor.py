@@ -43,6 +43,19 @@ def test_an_empty_database_goes_up_and_down_and_says_where_it_is(folder: Path, e
     assert migrate("up")[0] == 0
 
 
+@pytest.mark.parametrize("action", [["up"], ["check"], ["current"], ["history"], ["down", "base"]])
+def test_the_project_file_may_be_named_before_and_after_the_action(
+    folder: Path, database: Dsn, action: list[str]
+) -> None:
+    named = ["--config", str(folder / "agent.json")]
+    (folder / "elsewhere").mkdir()
+    for words in ([*named, *action], [*action, *named]):
+        done = heddle("migrate", *words, cwd=folder / "elsewhere", DATABASE_URL=database.libpq_url())
+        assert done.returncode == 0, done.stderr
+        if action == ["down", "base"]:
+            heddle("migrate", "up", *named, cwd=folder, DATABASE_URL=database.libpq_url())
+
+
 def test_a_revision_nobody_knows_is_one_message(folder: Path, empty_database: Dsn) -> None:
     done = heddle("migrate", "up", "nonsense", cwd=folder, DATABASE_URL=empty_database.libpq_url())
     assert done.returncode == 1

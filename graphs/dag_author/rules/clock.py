@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.dag_author.rules.patterns import Slot
+from graphs.dag_author.problems import Code, Refused
+from graphs.dag_author.rules.lexicon import is_verb
+from graphs.dag_author.rules.patterns import Found, Slot
 from graphs.dag_author.rules.tokens import Kind, Token
 
 
@@ -35,6 +37,17 @@ _MONTHS = (
     "november", "december",
 )  # fmt: skip
 _PARTS_OF_DAY = {"midnight": Clock(hour=0), "noon": Clock(hour=12), "midday": Clock(hour=12)}
+_CADENCES = (
+    "daily",
+    "nightly",
+    "day",
+    "night",
+    "weekly",
+    "monthly",
+    "weekdays",
+    *(f"{d}s" for d in _WEEKDAYS),
+    *_WEEKDAYS,
+)
 _AFTERNOON = ("afternoon", "evening", "tonight")
 
 
@@ -105,6 +118,46 @@ def _clock(text: str) -> Clock | None:
             return None
         hour = hour % 12 + (12 if half == "pm" else 0)
     return Clock(hour=hour, minute=minute) if hour <= 23 and minute <= 59 else None
+
+
+_LEADS = ("at", "around", "about", "by", "@")
+_JOINS = ("and", ",", "&", "or", "to", "until", "till", "through")
+
+
+def refuse_impossible(tokens: Sequence[Token], found: Sequence[Found]) -> None:
+    """Refused for what can only be meant as a time of day and is none: at 25:00, 6:60 after a time, 13pm."""
+    ends = {item.end for item in found}
+    taken = {place for item in found for place in range(item.start, item.end)}
+    for place, token in enumerate(tokens):
+        if place in taken or not _is_no_time(tokens, place):
+            continue
+        before = tokens[place - 1].plain if place else ""
+        joined = place in ends or (before in _JOINS and place - 1 in ends)
+        if before in _LEADS or joined or re.search(r"m\.?$", token.plain):
+            raise Refused.because(
+                Code.SCHEDULE_INVALID,
+                "schedule",
+                "is no time of day",
+                got=token.text,
+                allowed="00:00 to 23:59, or 12am to 11:59pm",
+            )
+
+
+def _is_no_time(tokens: Sequence[Token], place: int) -> bool:
+    token = tokens[place]
+    if token.kind is Kind.CLOCK:
+        return _clock(token.plain) is None
+    if token.kind is not Kind.NUMBER or not token.text.isdecimal() or int(token.text[:4]) <= 23:
+        return False
+    if not place or tokens[place - 1].plain != "at":
+        return False
+    after = _at(tokens, place + 1)
+    digits = _at(tokens, place + 2)
+    if after is not None and after.plain == ":" and digits is not None and digits.kind is Kind.NUMBER:
+        return True  # at 100:00
+    # A count is followed by what it counts, and no cadence comes before it: daily at 25, but not: alert at 90.
+    alone = after is None or after.kind in (Kind.MARK, Kind.PLACE) or is_verb(tokens, place + 1)
+    return alone and place > 1 and tokens[place - 2].plain in _CADENCES
 
 
 def _weekday(tokens: Sequence[Token], place: int) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from graphs.dag_author.rules import zones
 from graphs.dag_author.rules.cadence import (
     At,
     Between,
@@ -20,7 +21,7 @@ from graphs.dag_author.rules.cadence import (
     Usually,
     combine,
 )
-from graphs.dag_author.rules.clock import SLOTS, Clock
+from graphs.dag_author.rules.clock import SLOTS, Clock, refuse_impossible
 from graphs.dag_author.rules.patterns import Found, Values, phrase, search, without
 from graphs.dag_author.rules.tokens import Token, tokenize
 
@@ -164,9 +165,12 @@ def literal(text: str) -> tuple[str | None, str]:
 
 
 def read(text: str) -> tuple[Timing, list[Token]]:
-    """The schedule a request asks for, and its other words."""
+    """The schedule a request asks for, and its other words, among them the zone: `in Berlin time`."""
     cron, rest = literal(text)
     tokens = tokenize(rest)
+    everything = search(tokens, PHRASES, SLOTS)
+    refuse_impossible(tokens, everything)
+    tokens = zones.spelled_out(tokens, [item.end for item in everything if _tells_a_time(item)])
     found = [item for item in search(tokens, PHRASES, SLOTS) if Kept() not in _facts(item)]
     if any(isinstance(fact, Every | Times) and not _weak(fact) for item in found for fact in _facts(item)):
         found = [item for item in found if not all(_weak(fact) for fact in _facts(item))]
@@ -178,6 +182,10 @@ def read(text: str) -> tuple[Timing, list[Token]]:
 
 def _facts(item: Found) -> tuple[Fact, ...]:
     return item.fact if isinstance(item.fact, tuple) else (item.fact,)
+
+
+def _tells_a_time(item: Found) -> bool:
+    return any(isinstance(fact, At | Between) for fact in _facts(item))
 
 
 def _weak(fact: Fact) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from zoneinfo import available_timezones
 
 from graphs.dag_author.problems import Code, Refused
+from graphs.dag_author.rules.lexicon import is_verb
 from graphs.dag_author.rules.tokens import Kind, Token
 
 _LETTERS = {
@@ -35,6 +37,10 @@ _BEFORE_TIME = {
     "barcelona": "Europe/Madrid",
     "milan": "Europe/Rome", "geneva": "Europe/Zurich", "cologne": "Europe/Berlin",
 }  # fmt: skip
+_TIME = Token(text="time", kind=Kind.WORD)
+# Cities of the tables that are words, too: a city only with a capital letter.
+_ALSO_WORDS_TEXT = "center central easter eastern general jersey midway mountain north south wake west"
+_ALSO_WORDS = frozenset(_ALSO_WORDS_TEXT.split())
 _TIME_WORDS = ("time", "timezone", "tz", "time-zone")
 
 
@@ -57,6 +63,59 @@ def read(tokens: Sequence[Token]) -> tuple[str | None, list[Token]]:
     return None, list(tokens)
 
 
+def spelled_out(tokens: Sequence[Token], clocks: Sequence[int]) -> list[Token]:
+    """The tokens with the word `time` after a city that follows a clock time: `at 9:30 in Berlin`.
+
+    `clocks` are the places right after clock times. Refused when two of them are in different zones.
+    """
+    cities = [city for place in clocks if (city := _city_at(tokens, place))]
+    if len({zone for zone, _, _ in cities}) > 1:
+        raise Refused.because(
+            Code.SCHEDULE_INVALID,
+            "schedule",
+            "has times in several zones",
+            got=", ".join(zone for zone, _, _ in cities),
+            allowed="one time zone for all times, or two DAGs",
+        )
+    said = list(tokens)
+    # All of them say the same: the last one stays, and the words of the others go.
+    for number, (_, start, end) in enumerate(reversed(cities)):
+        said[start:end] = [*tokens[start:end], _TIME] if not number else []
+    return said
+
+
+def _city_at(tokens: Sequence[Token], place: int) -> tuple[str, int, int] | None:
+    """The zone of the city at this place, and where its words are."""
+    start = place
+    lead = place < len(tokens) and tokens[place].plain == "in"
+    place += lead
+    for width in (3, 2, 1):
+        words = tokens[place : place + width]
+        if len(words) < width or any(word.kind is not Kind.WORD for word in words):
+            continue
+        end = place + width
+        zone = _place_name(" ".join(word.plain for word in words))
+        if zone is None or _followed_by_time(tokens, end):
+            continue
+        is_name = words[0].text[:1].isupper()
+        if (lead and is_name) or (_stands_alone(tokens, end) and (is_name or words[0].plain not in _ALSO_WORDS)):
+            return zone, start, end
+    return None
+
+
+def _stands_alone(tokens: Sequence[Token], end: int) -> bool:
+    """Whether a new phrase begins here: what follows is no thing that the name could belong to."""
+    if end == len(tokens) or tokens[end].kind is not Kind.WORD:
+        return True
+    return tokens[end].plain in ("and", "then", "every", "each", "daily", "on") or is_verb(tokens, end)
+
+
+def _place_name(name: str) -> str | None:
+    letters = unicodedata.normalize("NFKD", name)
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return _BEFORE_TIME.get(plain) or _cities().get(plain.replace(" ", "_"))
+
+
 def _zone(tokens: Sequence[Token], place: int, width: int) -> str | None:
     words = tokens[place : place + width]
     if len(words) < width or any(word.kind is not Kind.WORD for word in words):
@@ -70,7 +129,7 @@ def _zone(tokens: Sequence[Token], place: int, width: int) -> str | None:
         if name in _AFTER_CLOCK and (words[0].text.isupper()) and place and _is_clock_phrase(tokens, place):
             return _AFTER_CLOCK[name]
     if _followed_by_time(tokens, place + width):
-        return _BEFORE_TIME.get(name) or _cities().get(name.replace(" ", "_"))
+        return _place_name(name)
     return None
 
 

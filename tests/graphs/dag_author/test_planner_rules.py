@@ -232,6 +232,58 @@ def test_a_request_becomes_the_expected_dag(case: Case) -> None:
     assert " ".join(dict(plan.fill_in)) == case.opened
 
 
+@pytest.mark.parametrize(
+    ("says", "when", "zone"),
+    [
+        ("every monday at 9:30 in Berlin run a.sh", "30 9 * * 1", "Europe/Berlin"),
+        ("every monday at 9:30 in Berlin, run a.sh", "30 9 * * 1", "Europe/Berlin"),
+        ("at 6am New York run a.sh", "0 6 * * *", "America/New_York"),
+        ("run a.sh every day at 6am in new york", "0 6 * * *", "America/New_York"),
+        ("run a.sh at 9:30 Tokyo time", "30 9 * * *", "Asia/Tokyo"),
+        ("run a.sh at 18:00 in São Paulo", "0 18 * * *", "America/Sao_Paulo"),
+        ("run a.sh at noon in Munich every weekday", "0 12 * * 1-5", "Europe/Berlin"),
+        ("every day at 9:30 in Berlin and 10:30 in Berlin run a.sh", "30 9,10 * * *", "Europe/Berlin"),
+        ("daily at 6am extract orders in Berlin from postgres", "0 6 * * *", "UTC"),
+        ("count orders in Berlin daily at 6am", "0 6 * * *", "UTC"),
+        ("at 6am Paris orders are copied", "0 6 * * *", "UTC"),
+        ("at 6am in center run a.sh", "0 6 * * *", "UTC"),
+    ],
+)
+def test_a_city_right_after_a_clock_time_is_the_time_zone(says: str, when: str, zone: str) -> None:
+    plan = _plan(says)
+    assert (plan.schedule.stored, plan.zone) == (when, zone)
+
+
+@pytest.mark.parametrize(
+    ("says", "got"),
+    [
+        ("daily at 25:00 run a.sh", "25:00"),
+        ("daily at 24:00 run a.sh", "24:00"),
+        ("daily 25:00 run a.sh", "25:00"),
+        ("daily at 6:60 run a.sh", "6:60"),
+        ("at 13pm run a.sh", "13pm"),
+        ("at 13 pm run a.sh", "13 pm"),
+        ("at 0am run a.sh", "0am"),
+        ("at 18h75 run a.sh", "18h75"),
+        ("daily at 25 run a.sh", "25"),
+        ("run a.sh at 100:00", "100"),
+        ("every day at 6am and 25:00 run a.sh", "25:00"),
+        ("every hour between 8am and 25:00 run a.sh", "25:00"),
+    ],
+)
+def test_an_impossible_time_is_refused_and_not_guessed(says: str, got: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        _plan(says)
+    problem = refusal.value.problems[0]
+    assert (problem.code, problem.got) == (Code.SCHEDULE_INVALID, got)
+    assert "00:00 to 23:59" in problem.allowed
+
+
+@pytest.mark.parametrize("says", ["wait 36h then run a.sh", "split orders 80:20", "alert slack when the disk is at 90"])
+def test_numbers_that_are_no_times_are_left_alone(says: str) -> None:
+    assert _plan(says).schedule.stored is None
+
+
 def test_a_notice_of_failure_runs_only_when_something_failed() -> None:
     plan = _plan("run a.sh and then b.sh, and if anything fails alert the team on slack")
     assert dict(plan.tasks[-1].arguments)["trigger_rule"] == "one_failed"
@@ -263,6 +315,8 @@ def test_names_that_are_words_of_sql_are_quoted() -> None:
         ("!!! ???", Code.GRAPH_EMPTY),
         ("on the last day of the month run a.sh", Code.SCHEDULE_INVALID),
         ("every day at 6:15 and 7:30 run a.sh", Code.SCHEDULE_INVALID),
+        ("at 9:30 in Berlin and 9:45 in Tokyo run a.sh", Code.SCHEDULE_INVALID),
+        ("run a.sh every hour at minute 60", Code.SCHEDULE_INVALID),
         ("run a.sh at 6am in Atlantis time", Code.TIMEZONE_UNKNOWN),
         ("cron 61 * * * * run a.sh", Code.SCHEDULE_INVALID),
         ("cron 0 0 31 2 * run a.sh", Code.SCHEDULE_NEVER_FIRES),

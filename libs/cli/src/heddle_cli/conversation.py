@@ -35,6 +35,7 @@ class Conversation:
         self._run_id: str | None = None
         self._streamed: set[str] = set()
         self._open_line = False
+        self._said_something = False
 
     @classmethod
     async def begin(cls, url: str, assistant: str, thread_id: str | None, show: Show) -> Conversation:
@@ -89,6 +90,7 @@ class Conversation:
             self._end_line()
 
     async def _run(self, message: Json | None, command: Command | None) -> None:
+        self._said_something = False
         try:
             events = self._client.runs.stream(
                 self.thread_id,
@@ -110,6 +112,15 @@ class Conversation:
         self._run_id = None
         if failure:
             raise RunFailed(failure)
+        await self._show_values()
+
+    async def _show_values(self) -> None:
+        """The answer of a graph that has no messages: its final values. A question shows itself."""
+        if self._said_something or await self.questions():
+            return
+        values = await self.values()
+        if "messages" not in values:
+            self._show(f"{json.dumps(values, ensure_ascii=False, indent=2)}\n")
 
     def _take(self, kind: str, data: Any) -> str:
         """Show an event. Returns why the run failed, if that is what the event says."""
@@ -137,6 +148,7 @@ class Conversation:
             self._streamed.add(identity)
             self._end_line()
         if text:
+            self._said_something = True
             self._show(text)
             self._open_line = not text.endswith("\n")
 

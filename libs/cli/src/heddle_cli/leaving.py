@@ -1,16 +1,16 @@
 """The end of a server process: in order, and never later than its clean-up.
 
-The interpreter waits for every thread that is not a daemon before it ends. A synchronous node that still works when
-the server stops is such a thread, and nothing can interrupt it; its run has been given back to the queue by then.
+The interpreter waits for the threads of every pool before it ends. A synchronous node that still works when the
+server stops is such a thread, and nothing can interrupt it; its run has been given back to the queue by then.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import threading
-import time
 
 _log = logging.getLogger(__name__)
 
@@ -23,21 +23,18 @@ def leave(code: int) -> int:
     Threads that keep it are left behind after a moment. Without such threads the interpreter ends as usual, however
     long that takes: what guests registered with `atexit` is done.
     """
-    threading.Thread(target=_insist, args=(code,), name="heddle-leave", daemon=True).start()
+    joined = threading.Event()
+    atexit.register(joined.set)  # the interpreter joins threads first, and calls what was registered last first
+    threading.Thread(target=_insist, args=(code, joined), name="heddle-leave", daemon=True).start()
     return code
 
 
-def _insist(code: int) -> None:
-    time.sleep(_PATIENCE)
-    busy = [thread.name for thread in threading.enumerate() if _keeps_the_process(thread)]
-    if not busy:
+def _insist(code: int, joined: threading.Event) -> None:
+    if joined.wait(_PATIENCE):
         return
-    _log.warning("threads_left_behind", extra={"threads": busy})
+    stay = (threading.main_thread(), threading.current_thread())
+    _log.warning("threads_left_behind", extra={"threads": [t.name for t in threading.enumerate() if t not in stay]})
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _keeps_the_process(thread: threading.Thread) -> bool:
-    return not thread.daemon and thread is not threading.main_thread()

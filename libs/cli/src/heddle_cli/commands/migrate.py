@@ -21,14 +21,16 @@ from heddle_server.dsn import Dsn
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
+    after = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    config_argument(after)  # absent, it must not undo one that stands before the action
     actions = parser.add_subparsers(dest="action", required=True, metavar="up | down | current | history | check")
-    up = actions.add_parser("up", help="to the newest revision, or to REVISION")
+    up = actions.add_parser("up", parents=[after], help="to the newest revision, or to REVISION")
     up.add_argument("revision", nargs="?", default="heads", metavar="REVISION")
-    down = actions.add_parser("down", help="back to REVISION, or to `base`")
+    down = actions.add_parser("down", parents=[after], help="back to REVISION, or to `base`")
     down.add_argument("revision", metavar="REVISION")
-    actions.add_parser("current", help="where the database is")
-    actions.add_parser("history", help="every known revision")
-    actions.add_parser("check", help="is the database where this version needs it?")
+    actions.add_parser("current", parents=[after], help="where the database is")
+    actions.add_parser("history", parents=[after], help="every known revision")
+    actions.add_parser("check", parents=[after], help="is the database where this version needs it?")
 
 
 def run(options: argparse.Namespace) -> int:

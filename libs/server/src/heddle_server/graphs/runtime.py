@@ -84,6 +84,8 @@ class GraphRuntime:
                 return summary(await graph.aget_state(config))
 
     async def _run(self, claim: Claim, log: EventWriter) -> Encoded:
+        # For what the graph logs; the task is the run's own, so nothing else sees it.
+        structlog.contextvars.bind_contextvars(run_id=str(claim.run_id), thread_id=str(claim.thread_id))
         guest = _guest(claim)  # a name that a watch of the loop looks for
         with hosting(guest):
             try:

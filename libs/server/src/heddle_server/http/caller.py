@@ -11,7 +11,6 @@ from heddle_core.domain.ids import RunId, ThreadId
 from heddle_core.domain.json import JsonObject
 from heddle_core.domain.run import Run
 from heddle_core.usecases.context import Ports
-from heddle_server.http.middleware.observe import request_id
 from heddle_server.http.options import HttpOptions
 from heddle_server.http.streams.live import Heartbeat
 
@@ -47,7 +46,7 @@ async def _caller(request: Request) -> Caller:
     state = request.app.state
     options: HttpOptions = state.options
     configurable = options.configurable_headers.pick(request.scope["headers"])
-    configurable["langgraph_request_id"] = request_id.get()
+    configurable["langgraph_request_id"] = request.state.request_id
     return Caller(state.ports, state.heartbeat, options, configurable)
 
 

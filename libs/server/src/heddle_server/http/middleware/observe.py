@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from contextvars import ContextVar
 from time import perf_counter
 from uuid import uuid4
 
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heddle_server.http.answers import json_answer
@@ -15,15 +15,13 @@ from heddle_server.http.metrics import RequestMetrics
 
 log = logging.getLogger(__name__)
 
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request being served; tasks started for it inherit it, so their log lines can carry it."""
-
 _HARMLESS = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _READS = ("/search", "/count", "/history")
 
 
 class Observe:
-    """The outermost layer. An error that nothing below it answered becomes a plain 500 here, and is logged once."""
+    """The outermost layer. Routes find the id in `request.state.request_id`. An error that nothing below it answered becomes
+    a plain 500 here, and is logged once."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self._app = app
@@ -35,7 +33,9 @@ class Observe:
             return
         started = perf_counter()
         name = _request_id(scope)
-        token = request_id.set(name)
+        scope["state"] = {**scope.get("state", {}), "request_id": name}
+        # Whatever is logged for this request carries its id, and so does what its run logs: tasks inherit it.
+        bound = structlog.contextvars.bind_contextvars(request_id=name)
         header = (b"x-request-id", name.encode())
         status = 0
 
@@ -53,10 +53,10 @@ class Observe:
             if not status:
                 await json_answer({"detail": "Internal Server Error"}, status=500)(scope, receive, noted)
         finally:
-            request_id.reset(token)
-            self._note(scope, status, perf_counter() - started, name)
+            self._note(scope, status, perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**bound)
 
-    def _note(self, scope: Scope, status: int, seconds: float, name: str) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method: str = scope["method"]
         route = scope.get("route")
         self._metrics.count(method, route.path_format if route is not None else "unmatched", status, seconds)
@@ -67,7 +67,6 @@ class Observe:
                 "path": scope["path"],
                 "status": status,
                 "duration_ms": round(seconds * 1000, 2),
-                "request_id": name,
             }
             log.log(level, "request", extra=fields)
 
