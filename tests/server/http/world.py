@@ -34,6 +34,7 @@ from heddle_core.ports.signals import Signal
 from heddle_core.usecases.context import Limits, Ports
 from heddle_server.http.app import build_api
 from heddle_server.http.options import HttpOptions
+from heddle_server.services import LoopClock
 
 ASSISTANT = system_assistant_id("agent")
 LIMITS = Limits(poll=timedelta(seconds=0.05))
@@ -275,7 +276,7 @@ class World:
             states=unused,
             catalog=cast(Any, OneGraph()),
             local=Local(self),
-            clock=unused,
+            clock=LoopClock(),
             limits=LIMITS,
         )
         self.url = ""
