@@ -108,6 +108,18 @@ async def test_a_mistake_in_a_batch_starts_none_of_it(client: LangGraphClient) -
     assert not item or item["value"] != {"text": thread}
 
 
+async def test_the_log_lines_of_a_request_and_of_its_run_carry_both_ids(server: Server) -> None:
+    name = "find-me-in-the-log"
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        answer = await http.post(
+            "/runs/wait", json={"assistant_id": "line", "input": {}}, headers={"x-request-id": name}
+        )
+    run_id = answer.headers["content-location"].rsplit("/", 1)[-1]
+    lines = [line for line in server.output().splitlines() if name in line]
+    assert [line for line in lines if "run_ended" in line and run_id in line]
+    assert [line for line in lines if "/runs/wait" in line]
+
+
 async def test_a_failed_run_says_so_everywhere(client: LangGraphClient) -> None:
     thread = await new_thread(client)
     result = await client.runs.wait(thread, "fail", input={"value": "value"}, raise_error=False)
