@@ -115,9 +115,13 @@ async def test_the_log_lines_of_a_request_and_of_its_run_carry_both_ids(server: 
             "/runs/wait", json={"assistant_id": "line", "input": {}}, headers={"x-request-id": name}
         )
     run_id = answer.headers["content-location"].rsplit("/", 1)[-1]
-    lines = [line for line in server.output().splitlines() if name in line]
-    assert [line for line in lines if "run_ended" in line and run_id in line]
-    assert [line for line in lines if "/runs/wait" in line]
+
+    async def both_are_logged() -> bool:
+        lines = [line for line in server.output().splitlines() if name in line]
+        ended = [line for line in lines if "run_ended" in line and run_id in line]
+        return bool(ended) and bool([line for line in lines if "/runs/wait" in line])
+
+    await until(both_are_logged)  # the line of a request is written when its answer is out
 
 
 async def test_a_failed_run_says_so_everywhere(client: LangGraphClient) -> None:
