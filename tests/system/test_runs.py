@@ -324,6 +324,22 @@ async def test_a_rolled_back_run_leaves_nothing(client: LangGraphClient, folder:
     assert (await client.threads.get(thread))["status"] == "idle"
 
 
+async def test_a_rollback_gives_the_thread_back_to_the_graph_it_came_from(
+    client: LangGraphClient, folder: Path
+) -> None:
+    thread = await new_thread(client)
+    await client.runs.wait(thread, "ask", input={})
+    before = await client.threads.get_state(thread)
+    run = await client.runs.create(thread, "steps", input={"left": 1, "gate": str(folder / "never")})
+    await until_status(client, thread, run["run_id"], "running")
+    await client.runs.cancel(thread, run["run_id"], wait=True, action="rollback")
+    row = await client.threads.get(thread)
+    assert (row["status"], row["metadata"]["graph_id"]) == ("interrupted", "ask")
+    assert await client.threads.get_state(thread) == before
+    done: Any = await client.runs.wait(thread, "ask", command={"resume": "a"})
+    assert done["__interrupt__"][0]["value"] == {"question": "second?"}
+
+
 async def test_a_finished_run_cannot_be_cancelled(client: LangGraphClient) -> None:
     thread = await new_thread(client)
     run = await client.runs.create(thread, "line", input={})

@@ -398,12 +398,14 @@ async def test_only_watched_runs_announce_their_end(queued: QueueWorld) -> None:
 
 
 async def test_an_echo_run_is_two_statements_and_two_commits(queued: QueueWorld) -> None:
-    before = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-    claims = [await queued.opened() for _ in range(5)]
-    for claim in claims:
-        await queued.queue.finish(claim, Outcome.success(), summary())
-    after = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-    assert after - before == 10
+    commits = []
+    for _ in range(10):
+        before = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        await queued.queue.finish(await queued.opened(), Outcome.success(), summary())
+        after = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        commits.append(after - before)
+    # The counter is the server's: tests beside this one can only add to it.
+    assert min(commits) == 2
 
 
 async def test_runs_that_come_together_share_commits(queued: QueueWorld) -> None:

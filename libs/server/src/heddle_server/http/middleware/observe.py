@@ -20,8 +20,8 @@ _READS = ("/search", "/count", "/history")
 
 
 class Observe:
-    """The outermost layer. Routes find the id in `request.state.request_id`. An error that nothing below it answered becomes
-    a plain 500 here, and is logged once."""
+    """The outermost layer. Routes find the id in `request.state.request_id`. An error that nothing below it answered
+    becomes a plain 500 here, and is logged once."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self._app = app
