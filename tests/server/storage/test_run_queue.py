@@ -409,10 +409,13 @@ async def test_an_echo_run_is_two_statements_and_two_commits(queued: QueueWorld)
 
 
 async def test_runs_that_come_together_share_commits(queued: QueueWorld) -> None:
-    before = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-    opened = await asyncio.gather(*(queued.queue.open(new_run(), lease=LEASE) for _ in range(40)))
-    claims = [claim for claim in opened if isinstance(claim, Claim)]
-    assert len(claims) == 40
-    await asyncio.gather(*(queued.queue.finish(claim, Outcome.success(), summary()) for claim in claims))
-    after = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-    assert after - before < 12
+    commits = []
+    for _ in range(5):
+        before = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        opened = await asyncio.gather(*(queued.queue.open(new_run(), lease=LEASE) for _ in range(40)))
+        claims = [claim for claim in opened if isinstance(claim, Claim)]
+        assert len(claims) == 40
+        await asyncio.gather(*(queued.queue.finish(claim, Outcome.success(), summary()) for claim in claims))
+        after = await queued.one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        commits.append(after - before)
+    assert min(commits) < 12  # as above, neighbours can only add

@@ -14,6 +14,7 @@ from heddle_core.domain.json import Encoded
 from heddle_core.domain.run import CancelAction, Outcome
 from heddle_core.domain.thread import StateSummary
 from heddle_core.ports.run_queue import Claim
+from heddle_server.storage import functions
 from heddle_server.storage.ledger import Ledger
 from heddle_server.storage.rows import FLUSH_ROWS
 from heddle_server.storage.run_queue import PostgresRunQueue
@@ -216,3 +217,24 @@ async def test_a_refused_open_fails_alone(queued: QueueWorld) -> None:
     )
     assert [isinstance(answer, Claim) for answer in answers] == [True, False, True]
     assert isinstance(answers[1], asyncpg.PostgresError)
+
+
+async def test_runs_go_on_while_a_migration_replaces_the_functions_under_them(queued: QueueWorld) -> None:
+    finished = 0
+
+    async def traffic(migrating: asyncio.Event) -> None:
+        nonlocal finished
+        while not migrating.is_set() or finished < 50:
+            claim = await queued.opened()
+            assert (await queued.queue.finish(claim, Outcome.success(), None)).held
+            finished += 1
+
+    done = asyncio.Event()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(traffic(done))
+        for _ in range(5):
+            async with queued.database.engine.begin() as connection:
+                await connection.run_sync(functions.install)
+        done.set()
+    assert await queued.one("SELECT count(*) FROM heddle.run WHERE status = 'success'") == finished
