@@ -43,9 +43,11 @@ def pooled(database: Dsn) -> Iterator[str]:
     # folder of this test run that nobody else may enter.
     Path(str(database.host)).parent.chmod(0o711)
     owner = pwd.getpwuid(Path(str(database.host)).stat().st_uid).pw_name
-    as_user = {"user": owner, "group": pwd.getpwnam(owner).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    as_user: dict[str, Any] = (
+        {"user": owner, "group": pwd.getpwnam(owner).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([POOLER, settings], stdout=log, stderr=log, cwd="/", **as_user)  # type: ignore[call-overload]
+        process = subprocess.Popen([POOLER, settings], stdout=log, stderr=log, cwd="/", **as_user)
     try:
         deadline = time.monotonic() + 10
         while b"process up" not in (folder / "log").read_bytes():
