@@ -63,8 +63,9 @@ class Keeper:
         except StartFailed as failure:
             self._sweep()
             return _report({"error": str(failure)}, 1)
+        unused = self._when_unused()  # opened before anybody hears of the server, so it is these users that count
         _report({"ready": True}, 0)
-        code = self._watch(wake, self._when_unused())
+        code = self._watch(wake, unused)
         self._sweep()
         return code
 
